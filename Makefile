@@ -1,0 +1,47 @@
+# Everything runs in .venv, which the first target that needs it makes. PYTHON is the interpreter it is made from.
+PYTHON ?= python3
+# How many processes pytest-xdist starts.
+WORKERS ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-peers lint bench notebooks clean
+
+help: ## what you are reading
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## train on real data with each kind of loss; figures on the screen, pictures in out/
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test ## run the tests and the doctests, all but tests/peers
+	$(PYTEST)
+
+test-peers: $(VENV)/.test $(VENV)/.peers ## compare with the peers; installs torch
+	$(PYTEST) tests/peers
+
+lint: $(VENV)/.test ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test $(VENV)/.peers ## time and memory beside the peers; installs torch
+	$(BIN)/python -m benchmarks
+
+notebooks: ## none yet
+	@echo "There are no notebooks yet: they come with a later version."
+
+clean: ## remove .venv, out/ and every cache
+	rm -rf $(VENV) out build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each extra of pyproject.toml: an install is repeated when that file has changed since.
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

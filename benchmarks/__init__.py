@@ -1,0 +1,1 @@
+"""jaxloss beside its peers, on this machine: `python -m benchmarks`."""

@@ -1,0 +1,147 @@
+"""The pictures of the demo. Colours are those of Okabe and Ito, which colour-blind readers can tell apart."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from jax import Array
+
+import jaxloss
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
+PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE)
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v")
+
+plt.rcParams |= {
+    "font.size": 17,
+    "axes.titlesize": 17,
+    "legend.fontsize": 16,
+    "lines.linewidth": 2.5,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 100,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.h_pad": 0.12,
+    "savefig.facecolor": "white",
+}
+
+
+def save(figure: Any, path: Path) -> Path:
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def training_curves(path: Path, classifiers: Sequence[Any], regressors: Sequence[Any]) -> Path:
+    """Each run's own loss on what it trained on, and its figure on the clean test set, by epoch."""
+    figure, axes = plt.subplots(2, 2, figsize=(16, 13), layout="constrained")
+    rows = (
+        ("Digits", classifiers, "accuracy", "accuracy on the clean test set"),
+        ("Diabetes", regressors, "MAE", "mean absolute error on the clean test set"),
+    )
+    for (data, runs, metric, label), (left, right) in zip(rows, axes, strict=True):
+        for run, colour, line in zip(runs, PALETTE, LINES, strict=True):
+            epochs = np.arange(1, len(run.history) + 1)
+            left.plot(epochs, [x["loss"] for x in run.history], color=colour, linestyle=line)
+            name = f"{run.name}, {run.trained_on}"
+            right.plot(epochs, [x[metric] for x in run.history], color=colour, linestyle=line, label=name)
+        left.set(title=f"{data}: training loss, each its own", xlabel="epoch", yscale="log")
+        right.set(title=f"{data}: {label}", xlabel="epoch")
+        right.legend()
+    axes[0, 1].set_ylim(0.7, 1)
+    return save(figure, path)
+
+
+def reliability(path: Path, runs: Sequence[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]) -> Path:
+    """How often a prediction is right, against how sure the classifier was of it; few examples make a small mark."""
+    figure, axes = plt.subplots(figsize=(11, 9.5), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="black", linewidth=1.5)
+    axes.text(0.05, 0.6, "too cautious", style="italic")
+    axes.text(0.3, 0.1, "too sure", style="italic")
+    for (name, (confidence, accuracy, count)), colour, line, marker in zip(runs, PALETTE, LINES, MARKERS, strict=True):
+        filled = count >= 5
+        axes.plot(confidence[filled], accuracy[filled], color=colour, linestyle=line)
+        axes.scatter(
+            confidence[filled], accuracy[filled], 40 + 15 * np.sqrt(count[filled]), color=colour, marker=marker
+        )
+        axes.plot([], [], color=colour, linestyle=line, marker=marker, markersize=9, label=name)
+    axes.set(
+        title="Calibration on the clean digits (bins of 5 examples or more)",
+        xlabel="confidence: probability of the predicted class",
+        ylabel="accuracy",
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+    )
+    axes.legend(loc="lower right")
+    return save(figure, path)
+
+
+# Each panel: title, loss as a function of x, range of x, what x is.
+Panel = tuple[str, Callable[[Array], Array], tuple[float, float], str]
+
+
+def panels() -> list[Panel]:
+    def of(loss: Callable[..., Array], truth: float, low: float, high: float, x: str, **options: float) -> Panel:
+        name = "\n".join([loss.__name__, *(f"{key}={value:g}" for key, value in options.items())])
+        return name, lambda p: loss(p, jnp.asarray(truth), **options), (low, high), x
+
+    residual = partial(of, truth=0.0, low=-3, high=3, x="residual p − y")
+    positive = partial(of, truth=3.0, low=0.3, high=6, x="p, at y = 3")
+    margin = partial(of, truth=1.0, low=-3, high=3, x="score f, at y = 1")
+    logit = partial(of, truth=1.0, low=-6, high=6, x="logit z, at y = 1")
+    return [
+        residual(jaxloss.squared_error),
+        residual(jaxloss.l2_loss),
+        residual(jaxloss.absolute_error),
+        residual(jaxloss.huber_loss, delta=1.0),
+        residual(jaxloss.smooth_l1_loss, beta=0.5),
+        residual(jaxloss.log_cosh),
+        residual(jaxloss.pseudo_huber_loss, delta=1.0),
+        residual(jaxloss.charbonnier_loss, epsilon=0.1),
+        residual(jaxloss.quantile_loss, quantile=0.8),
+        residual(jaxloss.expectile_loss, tau=0.8),
+        residual(jaxloss.epsilon_insensitive_loss, epsilon=0.5),
+        residual(jaxloss.robust_loss, alpha=-2.0),
+        positive(jaxloss.squared_log_error),
+        positive(jaxloss.absolute_percentage_error),
+        margin(jaxloss.hinge_loss),
+        margin(jaxloss.squared_hinge_loss),
+        margin(jaxloss.modified_huber_loss),
+        margin(jaxloss.perceptron_loss),
+        margin(jaxloss.sparsemax_loss),
+        logit(jaxloss.sigmoid_binary_cross_entropy),
+        logit(jaxloss.sigmoid_binary_cross_entropy, label_smoothing=0.1),
+        logit(jaxloss.sigmoid_focal_loss, gamma=2.0),
+        logit(jaxloss.asymmetric_loss),
+        of(jaxloss.binary_cross_entropy, 1.0, 0.05, 1, "p, at y = 1"),
+    ]
+
+
+def loss_curves(path: Path) -> Path:
+    """Value and gradient of every elementwise loss, from the package's own functions."""
+    figure, axes = plt.subplots(5, 5, figsize=(20, 20), layout="constrained")
+    *filled, last = axes.flat
+    for ax, (name, loss, (low, high), x) in zip(filled, panels(), strict=True):
+        points = jnp.linspace(low, high, 601)
+        value, gradient = jax.jit(jax.vmap(jax.value_and_grad(loss)))(points)
+        ax.plot(points, value, color=BLUE)
+        ax.plot(points, gradient, color=VERMILLION, linestyle="--")
+        ax.set_title(name, fontsize=14)
+        ax.set_xlabel(x, labelpad=1)
+    last.plot([], [], color=BLUE, label="value")
+    last.plot([], [], color=VERMILLION, linestyle="--", label="gradient")
+    last.legend(loc="center", fontsize=20, frameon=False)
+    last.axis("off")
+    return save(figure, path)

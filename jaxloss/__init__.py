@@ -1,0 +1,100 @@
+"""Loss functions for JAX that are right everywhere: pure, jittable, one number an example."""
+
+from jaxloss._cross_entropy import (
+    binary_cross_entropy,
+    categorical_cross_entropy,
+    categorical_cross_entropy_with_integer_labels,
+    nll_with_integer_labels,
+    sigmoid_binary_cross_entropy,
+    smooth_labels,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+)
+from jaxloss._focal import (
+    asymmetric_loss,
+    logit_adjusted_cross_entropy,
+    poly_loss_cross_entropy,
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+    softmax_focal_loss_with_integer_labels,
+)
+from jaxloss._margin import (
+    hinge_loss,
+    make_fenchel_young_loss,
+    modified_huber_loss,
+    multiclass_hinge_loss,
+    multiclass_perceptron_loss,
+    multiclass_sparsemax_loss,
+    perceptron_loss,
+    sparsemax_loss,
+    squared_hinge_loss,
+)
+from jaxloss._noisy import (
+    generalized_cross_entropy,
+    symmetric_cross_entropy,
+)
+from jaxloss._reduction import mean, sum
+from jaxloss._regression import (
+    absolute_error,
+    absolute_percentage_error,
+    epsilon_insensitive_loss,
+    expectile_loss,
+    huber_loss,
+    l2_loss,
+    log_cosh,
+    quantile_loss,
+    smooth_l1_loss,
+    squared_error,
+    squared_log_error,
+)
+from jaxloss._robust import (
+    charbonnier_loss,
+    pseudo_huber_loss,
+    robust_loss,
+)
+from jaxloss._rules import autodiff
+
+__all__ = [
+    "absolute_error",
+    "absolute_percentage_error",
+    "asymmetric_loss",
+    "autodiff",
+    "binary_cross_entropy",
+    "categorical_cross_entropy",
+    "categorical_cross_entropy_with_integer_labels",
+    "charbonnier_loss",
+    "epsilon_insensitive_loss",
+    "expectile_loss",
+    "generalized_cross_entropy",
+    "hinge_loss",
+    "huber_loss",
+    "l2_loss",
+    "log_cosh",
+    "logit_adjusted_cross_entropy",
+    "make_fenchel_young_loss",
+    "mean",
+    "modified_huber_loss",
+    "multiclass_hinge_loss",
+    "multiclass_perceptron_loss",
+    "multiclass_sparsemax_loss",
+    "nll_with_integer_labels",
+    "perceptron_loss",
+    "poly_loss_cross_entropy",
+    "pseudo_huber_loss",
+    "quantile_loss",
+    "robust_loss",
+    "sigmoid_binary_cross_entropy",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+    "smooth_labels",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "softmax_focal_loss",
+    "softmax_focal_loss_with_integer_labels",
+    "sparsemax_loss",
+    "squared_error",
+    "squared_hinge_loss",
+    "squared_log_error",
+    "sum",
+    "symmetric_cross_entropy",
+]

@@ -1,0 +1,222 @@
+"""Argument checks at trace time. Every error names the argument, what it got and what it takes.
+
+Values that exist only at run time are marked with `checkify.debug_check`, which costs nothing unless the caller wraps
+the step in `checkify.checkify`.
+"""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import checkify
+from jaxtyping import Array
+
+
+def floating(name: str, x: Any) -> Array:
+    """`x` as an array; TypeError unless it is floating point."""
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating point, got {x.dtype} of shape {x.shape}")
+    return x
+
+
+def integer(name: str, x: Any) -> Array:
+    """`x` as an array; TypeError unless it holds integers."""
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers (class indices), got {x.dtype} of shape {x.shape}")
+    return x
+
+
+def same_shape(name: str, x: Array, other_name: str, other: Array) -> None:
+    """ValueError unless the two shapes are equal: data never broadcasts."""
+    if x.shape != other.shape:
+        raise ValueError(
+            f"{other_name} must have the shape of {name}, {x.shape}, got {other.shape}; data does not broadcast"
+        )
+
+
+def pair(name: str, x: Any, other_name: str, other: Any) -> tuple[Array, Array]:
+    """Two floating-point arrays of one shape. A Python number takes the dtype of the other."""
+    x, other = _like(x, other), _like(other, x)
+    x, other = floating(name, x), floating(other_name, other)
+    same_shape(name, x, other_name, other)
+    return x, other
+
+
+def binary(name: str, x: Any, labels: Any, labels_name: str = "labels") -> tuple[Array, Array]:
+    """Floating-point scores and labels of one shape; hard labels may be integers or booleans."""
+    x, labels = floating(name, x), jnp.asarray(_like(labels, x))
+    if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
+        labels = floating(labels_name, labels)
+    same_shape(name, x, labels_name, labels)
+    return x, labels
+
+
+def _like(x: Any, other: Any) -> Any:
+    """A Python number in the dtype of the floating-point array that it is compared with."""
+    if isinstance(x, float) and jnp.issubdtype(getattr(other, "dtype", jnp.int32), jnp.floating):
+        return jnp.asarray(x, other.dtype)
+    return x
+
+
+def broadcastable(name: str, x: Array, shape: tuple[int, ...], of: str) -> None:
+    """ValueError unless `x` broadcasts to `shape` without enlarging it."""
+    try:
+        fits = jnp.broadcast_shapes(x.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} must broadcast to the shape of {of}, {shape}, got {x.shape}")
+
+
+def mask(where: Any, shape: tuple[int, ...], of: str) -> Array | None:
+    """`where` as a boolean array that broadcasts to `shape`, or None."""
+    if where is None:
+        return None
+    where = jnp.asarray(where)
+    if where.dtype != jnp.bool_:
+        raise TypeError(f"where must be boolean, got {where.dtype} of shape {where.shape}")
+    broadcastable("where", where, shape, of)
+    return where
+
+
+def option(
+    name: str,
+    value: Any,
+    data: Array | jax.ShapeDtypeStruct,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Array | None:
+    """A float option as an array, or None: its dtype, its domain, and that it broadcasts to `data` (or `shape`).
+
+    The domain, all x with minimum <= x <= maximum and above < x, is checked at once where the value is known at trace
+    time, and by `checkify.debug_check` where it is an array of JAX's.
+    """
+    if value is None:
+        return None
+    bounds = [("at least", minimum, operator.ge), ("above", above, operator.gt), ("at most", maximum, operator.le)]
+    bounds = [bound for bound in bounds if bound[1] is not None]
+    domain = f"{name} must be " + " and ".join(f"{words} {limit:g}" for words, limit, _ in bounds)
+    if isinstance(value, jax.Array):
+        array = floating(name, value)
+        for _, limit, compare in bounds:
+            run_time(compare(array, jnp.asarray(limit, array.dtype)), domain)
+    else:
+        known = np.asarray(value)
+        if known.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must be floating point, got {value!r}")
+        if not all(np.all(compare(known, limit)) for _, limit, compare in bounds):
+            raise ValueError(f"{domain}, got {value!r}")
+        array = jnp.asarray(known, jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.float32)
+    broadcastable(name, array, data.shape if shape is None else shape, "the losses" if shape is None else "the classes")
+    return array
+
+
+def axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes to reduce, non-negative; None means all."""
+    if axis is None:
+        return tuple(range(ndim))
+    several = tuple(axis) if isinstance(axis, Sequence) else (axis,)
+    return tuple(one_axis(i, ndim) for i in several)
+
+
+def one_axis(axis: Any, ndim: int) -> int:
+    """One axis, non-negative; ValueError if it is out of range."""
+    try:
+        index = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    if not -ndim <= index < ndim:
+        raise ValueError(f"axis must be from {-ndim} to {ndim - 1} for an array of {ndim} dimensions, got {axis}")
+    return index % ndim
+
+
+def class_last(name: str, x: Array, axis: Any) -> Array:
+    """`x` with its class axis moved to the end."""
+    if x.ndim == 0:
+        raise ValueError(f"{name} must have a class axis, got a scalar")
+    x = jnp.moveaxis(x, one_axis(axis, x.ndim), -1)
+    if x.shape[-1] == 0:
+        raise ValueError(f"{name} must have at least one class, got shape {x.shape} with the class axis last")
+    return x
+
+
+def class_labels(name: str, scores: Array, labels: Any, where: Array | None) -> Array:
+    """Integer labels of the shape of `scores` without its last (class) axis; their range is checked at run time."""
+    labels = integer("labels", labels)
+    if labels.shape != scores.shape[:-1]:
+        raise ValueError(
+            f"labels must have the shape of {name} without its class axis, {scores.shape[:-1]}, got {labels.shape}"
+        )
+    inside = (labels >= 0) & (labels < scores.shape[-1])
+    run_time(
+        inside if where is None else inside | ~where,
+        f"labels must be from 0 to {scores.shape[-1] - 1} where they are not masked by `where`",
+    )
+    return labels
+
+
+def softmax_options(
+    logits: Array, label_smoothing: Any, class_weights: Any, z_loss: Any, soft_cap: Any
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """The options that all softmax losses share, for logits with their classes last. None stands for an unused one."""
+    classes, row = logits.shape[-1], examples(logits)
+    return (
+        option("label_smoothing", unless_zero(label_smoothing), row, minimum=0, maximum=1),
+        option("class_weights", class_weights, logits, minimum=0, shape=(classes,)),
+        option("z_loss", unless_zero(z_loss), row, minimum=0),
+        option("soft_cap", soft_cap, logits, above=0, shape=()),
+    )
+
+
+def examples(logits: Array) -> jax.ShapeDtypeStruct:
+    """What an option that is one number an example broadcasts to."""
+    return jax.ShapeDtypeStruct(logits.shape[:-1], logits.dtype)
+
+
+def unless_zero(x: Any) -> Any:
+    """None for a plain 0, an option that is not used."""
+    return None if isinstance(x, int | float) and x == 0 else x
+
+
+def scores_and_classes(
+    name: str, scores: Any, labels: Any, axis: Any, where: Any
+) -> tuple[Array, Array, Array | None]:
+    """Scores with their classes last, integer labels and the mask over examples."""
+    scores = class_last(name, floating(name, scores), axis)
+    where = mask(where, scores.shape[:-1], "the examples")
+    return scores, class_labels(name, scores, labels, where), where
+
+
+def scores_and_labels(scores: Any, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:
+    """Logits with their classes last, labels that are class indices or class probabilities, and the mask."""
+    if jnp.issubdtype(jnp.asarray(labels).dtype, jnp.integer):
+        return scores_and_classes("logits", scores, labels, axis, where)
+    logits, labels = pair("logits", scores, "labels", labels)
+    logits, labels = class_last("logits", logits, axis), class_last("labels", labels, axis)
+    return logits, labels, mask(where, logits.shape[:-1], "the examples")
+
+
+def probabilities(predictions: Array, where: Array | None) -> None:
+    """Marks probabilities out of [0, 1]."""
+    inside = (predictions >= 0) & (predictions <= 1)
+    run_time(inside | left_out(where), "predictions must be probabilities, from 0 to 1")
+
+
+def left_out(where: Array | None) -> Array:
+    """What `where` leaves out, where a check of values does not look."""
+    return jnp.asarray(False) if where is None else ~where
+
+
+def run_time(condition: Array, message: str) -> None:
+    """A check of values, made only under `checkify.checkify`."""
+    # Nothing but a trace can be under checkify: an eager call is spared the comparison.
+    if isinstance(condition, jax.core.Tracer):
+        checkify.debug_check(jnp.all(condition), message)

@@ -1,0 +1,493 @@
+"""Focal losses and their kin: cross-entropy weighted by how hard an example is, or how rare its class."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from jaxloss import _check, _numerics, _rules, _softmax
+from jaxloss._rules import partials
+
+# The keywords label_smoothing, class_weights, z_loss, soft_cap, axis and where of the softmax losses are those of
+# softmax_cross_entropy. With targets t made of the labels, each is Σₖ tₖ (its value for a hard label k) + λ lse².
+
+
+def sigmoid_focal_loss(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*shape"] | Int[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
+    *,
+    alpha: Float[ArrayLike, "..."] | None = None,
+    gamma: Float[ArrayLike, "..."] = 2.0,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*shape"]:
+    """The focal loss of yes-or-no labels: cross-entropy that turns away from what is already well predicted.
+
+    Formula: α_t q^γ c with c the cross-entropy −y log p − (1−y) log(1−p) for p = σ(z), q = y(1−p) + (1−y)p the
+    probability of a mistake, and α_t = αy + (1−α)(1−y), or 1; for a hard label −α_t (1−p_t)^γ log p_t. Derivative for a
+    hard label and the margin s = ±z: −α_t q^γ (q + γ p_t c). Never dead for a confident mistake, finite for every γ ≥ 0.
+
+    Args:
+        logits: the log-odds of a yes, in nats, any shape.
+        labels: the probability of a yes, of the shape of `logits`; 0 and 1 may be integers or booleans.
+        alpha: the weight of a yes, from 0 to 1, against 1 − alpha; broadcasts, differentiable.
+        gamma: γ ≥ 0; 0 is plain cross-entropy; broadcasts, differentiable.
+        where: which elements count; broadcasts to `logits`.
+
+    Returns:
+        One loss an element, in nats.
+
+    Raises:
+        TypeError: `logits` or an option is not floating point, or `where` is not boolean.
+        ValueError: the shapes differ, or an option or `where` does not broadcast or is out of its domain.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> print(jaxloss.sigmoid_focal_loss(jnp.array([2.0, -2.0]), jnp.array([1.0, 1.0])))
+        [0.00180356 1.6500783 ]
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, 2017
+    """
+    logits, labels = _check.binary("logits", logits, labels)
+    alpha = _check.option("alpha", alpha, logits, minimum=0, maximum=1)
+    gamma = _check.option("gamma", gamma, logits, minimum=0)
+    return _focal(logits, labels, alpha, gamma, where=_check.mask(where, logits.shape, "logits"))
+
+
+def _halves(x: Array) -> tuple[Array, Array]:
+    """x as a sum of two numbers of half its digits (Veltkamp 1968)."""
+    scaled = x * (2.0**12 + 1 if x.dtype == jnp.float32 else 2.0**27 + 1)
+    high = scaled - (scaled - x)
+    return high, x - high
+
+
+def _product_error(x: Array, y: Array, product: Array) -> Array:
+    """x·y − product, exactly: the halves of the factors multiply without rounding (Dekker 1971)."""
+    (x_high, x_low), (y_high, y_low) = _halves(x), _halves(y)
+    return ((x_high * y_high - product) + (x_high * y_low + x_low * y_high)) + x_low * y_low
+
+
+def _minus_log_mistake(z: Array, y: Array) -> tuple[Array, Array]:
+    """−log q in two parts: for a hard label the margin itself where it is positive, which is exact, and a small rest."""
+    e, yes, no, hard = _odds(z, y)
+    # Finite, so that γ = 0 makes it 0.
+    linear = 2 * hard * (y * _numerics.half_positive(z, 1e18) + (1 - y) * _numerics.half_positive(-z, 1e18))
+    mixed = y * yes + (1 - y) * no
+    return linear, jnp.log1p(e) - jnp.log(mixed + hard * (1 - mixed))
+
+
+def _odds(z: Array, y: Array) -> tuple[Array, Array, Array, Array]:
+    """e = exp(−|z|), (1 + e) times 1 − p and p, which are 1 and e in some order, and whether the label is 0 or 1."""
+    yes, no = jnp.exp(-jnp.maximum(z, 0)), jnp.exp(-jnp.maximum(-z, 0))
+    hard = 1 - jnp.minimum(jnp.minimum(y, 1 - y) * jnp.finfo(z.dtype).max, 1)
+    return yes * no, yes, no, hard
+
+
+@jax.custom_jvp
+def _focus(z: Array, y: Array, gamma: Array) -> Array:
+    """q^γ as exp(−γ·(−log q)), with the rounding errors of the exponent put back: an exponent of 80 magnifies them
+    eighty times."""
+    linear, small = _minus_log_mistake(z, y)
+    large, rest = gamma * linear, gamma * small
+    exponent = large + rest
+    error = (large - (exponent - (exponent - large))) + (rest - (exponent - large))
+    power = jnp.exp(-exponent)
+    return power - power * (error + _product_error(gamma, linear, large))
+
+
+def _mistake_slope(z: Array, y: Array) -> Array:
+    """−d log q/dz: σ(z) for a yes, −σ(−z) for a no."""
+    hard = (y == 0) | (y == 1)
+    p, not_p = _numerics.sigmoid(z), _numerics.sigmoid(-z)
+    q = jnp.where(hard, 1, y * not_p + (1 - y) * p)
+    return jnp.where(hard, jnp.where(y == 1, p, -not_p), (2 * y - 1) * p * not_p / q)
+
+
+def _log_focus(z: Array, y: Array) -> Array:
+    """log q."""
+    linear, small = _minus_log_mistake(z, y)
+    return -(linear + small)
+
+
+_focus.defjvps(
+    lambda dz, power, z, y, gamma: dz * (-gamma * power * _mistake_slope(z, y)),
+    lambda dy, power, z, y, gamma: dy
+    * _softmax.times(gamma, _focus(z, y, gamma - 1) * (_numerics.sigmoid(-z) - _numerics.sigmoid(z))),
+    lambda dgamma, power, z, y, gamma: dgamma * (power * _log_focus(z, y)),
+)
+
+
+def _entropy(z: Array, y: Array) -> Array:
+    """The cross-entropy."""
+    return _numerics.binary_entropy(z, y, 1 - y)
+
+
+def _balance(y: Array, alpha: Any) -> Any:
+    return 1 if alpha is None else alpha * y + (1 - alpha) * (1 - y)
+
+
+@jax.custom_jvp
+def _focal_slope(z: Array, y: Array, alpha: Any, gamma: Array) -> Array:
+    """The derivative by the logit, from one exp(−|z|): XLA makes one loop of it, and several of `_smooth_slope`."""
+    e, yes, no, hard = _odds(z, y)
+    mixed = y * yes + (1 - y) * no
+    # −d log q/dz: p for a yes, p − 1 for a no.
+    of_focus = (2 * y - 1) * (hard * (y * no + (1 - y) * yes) + (1 - hard) * e / (mixed + hard))
+    entropy = jnp.minimum(_entropy(z, y), jnp.finfo(z.dtype).max)  # inf · 0 is 0
+    slope = ((1 - y) * no - y * yes) - gamma * (entropy * of_focus)
+    return _balance(y, alpha) * _focus(z, y, gamma) * (slope / (1 + e))
+
+
+def _smooth_slope(z: Array, y: Array, alpha: Any, gamma: Array) -> Array:
+    """The same without |z|, whose derivative by JAX is wrong at 0."""
+    entropy = jnp.minimum(_entropy(z, y), jnp.finfo(z.dtype).max)  # inf · 0 in the second term is 0
+    entropy_slope = _numerics.binary_entropy_slope(z, y, 1 - y)
+    return _balance(y, alpha) * _focus(z, y, gamma) * (entropy_slope - gamma * (entropy * _mistake_slope(z, y)))
+
+
+@_focal_slope.defjvp
+def _focal_slope_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    _, tangent = jax.jvp(_smooth_slope, primals, tangents)
+    return _focal_slope(*primals), tangent
+
+
+def _focal_label_slope(z: Array, y: Array, alpha: Any, gamma: Array) -> Array:
+    entropy, focus = _entropy(z, y), _focus(z, y, gamma)
+    steeper = jnp.where(entropy == 0, 0, _focus(z, y, gamma - 1))
+    of_focus = gamma * steeper * (_numerics.sigmoid(-z) - _numerics.sigmoid(z))
+    slope = _balance(y, alpha) * (_softmax.times(focus, -z) + entropy * of_focus)
+    return slope if alpha is None else slope + (2 * alpha - 1) * focus * entropy
+
+
+# One core on the margin, for sigmoid and softmax. No p_t, no power of a difference, no 0 · inf; autodiff of the usual
+# formula gives zeros or NaN for confident predictions, and keeps four arrays.
+@partials(
+    _focal_slope,
+    _focal_label_slope,
+    lambda z, y, alpha, gamma: (2 * y - 1) * _focus(z, y, gamma) * _entropy(z, y),
+    lambda z, y, alpha, gamma: _balance(y, alpha) * _focus(z, y, gamma) * _entropy(z, y) * _log_focus(z, y),
+)
+def _focal(z: Array, y: Array, alpha: Any, gamma: Array) -> Array:
+    return _balance(y, alpha) * (_focus(z, y, gamma) * _entropy(z, y))
+
+
+def softmax_focal_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Float[ArrayLike, "*batch classes"],
+    *,
+    alpha: Float[ArrayLike, " classes"] | None = None,
+    gamma: Float[ArrayLike, "..."] = 2.0,
+    label_smoothing: Float[ArrayLike, "..."] = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    z_loss: Float[ArrayLike, "..."] = 0.0,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    axis: int = -1,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    """The focal loss of class probabilities: cross-entropy that turns away from what is already well predicted.
+
+    Formula: −Σₖ αₖ tₖ (1−pₖ)^γ log pₖ + λ lse(s)², with p = softmax(s) and the scores s and targets t of
+    `softmax_cross_entropy`. 1 − pₖ is taken from the other classes, not by subtraction. Derivative: by the margins
+    log pₖ/(1−pₖ), −αₖ tₖ (1−pₖ)^γ ((1−pₖ) − γ pₖ log pₖ).
+
+    Args:
+        logits: unnormalised log-probabilities, in nats; −inf for a class that cannot occur.
+        labels: the probability of each class, of the shape of `logits`.
+        alpha: α, a factor a class, ≥ 0, differentiable.
+        gamma: γ ≥ 0; 0 is plain cross-entropy; broadcasts to the examples, differentiable.
+        label_smoothing: ε, from 0 to 1, the part of the label spread over the classes that can occur.
+        class_weights: w, a factor a class, ≥ 0; it multiplies `alpha`.
+        z_loss: λ ≥ 0, the weight of lse².
+        soft_cap: c > 0, the bound that tanh puts on the logits.
+        axis: the class axis of `logits` and `labels`.
+        where: which examples count.
+
+    Returns:
+        One loss an example, in nats.
+
+    Raises:
+        TypeError: `logits`, `labels` or an option is not floating point, or `where` is not boolean.
+        ValueError: the shapes differ, an option or `where` does not broadcast or is out of its domain, or `axis` is
+            out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> print(jaxloss.softmax_focal_loss(jnp.array([2.0, 0.0]), jnp.array([0.0, 1.0])))
+        1.6500783
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, 2017
+    """
+    logits, labels = _check.pair("logits", logits, "labels", labels)
+    return _softmax_focal(
+        logits, labels, alpha, gamma, (label_smoothing, class_weights, z_loss, soft_cap), axis, where
+    )
+
+
+def softmax_focal_loss_with_integer_labels(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    *,
+    alpha: Float[ArrayLike, " classes"] | None = None,
+    gamma: Float[ArrayLike, "..."] = 2.0,
+    label_smoothing: Float[ArrayLike, "..."] = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    z_loss: Float[ArrayLike, "..."] = 0.0,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    axis: int = -1,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    """The focal loss of the labelled class: cross-entropy that turns away from what is already well predicted.
+
+    Formula: −α_y (1−p_y)^γ log p_y, with p = softmax of the scores of `softmax_cross_entropy`; the other options as in
+    `softmax_focal_loss`. Derivative by the margin s = log p_y/(1−p_y): −α_y (1−p_y)^γ ((1−p_y) − γ p_y log p_y); of the
+    margin by a logit: 1 at the label, −pₖ/(1−p_y) elsewhere.
+
+    Args:
+        logits: unnormalised log-probabilities, in nats; −inf for a class that cannot occur.
+        labels: the index of the class of each example; out of range and not masked: NaN in loss and gradient.
+        alpha: α, a factor a class, ≥ 0, differentiable.
+        gamma: γ ≥ 0; 0 is plain cross-entropy; broadcasts to the examples, differentiable.
+        label_smoothing: ε, from 0 to 1, the part of the label spread over the classes that can occur.
+        class_weights: w, a factor a class, ≥ 0; it multiplies `alpha`.
+        z_loss: λ ≥ 0, the weight of lse².
+        soft_cap: c > 0, the bound that tanh puts on the logits.
+        axis: the class axis of `logits`; `labels` are without it.
+        where: which examples count.
+
+    Returns:
+        One loss an example, in nats.
+
+    Raises:
+        TypeError: `logits` or an option is not floating point, `labels` are not integers, or `where` is not boolean.
+        ValueError: `labels` have another shape than `logits` without its class axis, an option or `where` does not
+            broadcast or is out of its domain, or `axis` is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> print(jaxloss.softmax_focal_loss_with_integer_labels(jnp.array([2.0, 0.0]), jnp.array(1)))
+        1.6500783
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, 2017
+    """
+    logits = _check.floating("logits", logits)
+    labels = _check.integer("labels", labels)
+    return _softmax_focal(
+        logits, labels, alpha, gamma, (label_smoothing, class_weights, z_loss, soft_cap), axis, where
+    )
+
+
+def _softmax_focal(
+    logits: Array, labels: Array, alpha: Any, gamma: Any, options: tuple[Any, ...], axis: int, where: Any
+) -> Array:
+    logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
+    smoothing, weights, z_loss, soft_cap = _check.softmax_options(logits, *options)
+    alpha = _check.option("alpha", alpha, logits, minimum=0, shape=logits.shape[-1:])
+    gamma = _check.option("gamma", gamma, _check.examples(logits), minimum=0)
+    if alpha is not None:
+        weights = alpha if weights is None else weights * alpha
+    return _rules.compiled(_softmax_focal_core, logits, labels, gamma, smoothing, weights, z_loss, soft_cap, where)
+
+
+def _softmax_focal_core(
+    logits: Array, labels: Array, gamma: Array, smoothing: Any, weights: Any, z_loss: Any, soft_cap: Any, where: Any
+) -> Array:
+    if smoothing is None and jnp.issubdtype(labels.dtype, jnp.integer):
+        safe = logits if where is None else jnp.where(where[..., None], logits, 0)
+        in_range, invalid = _softmax.in_range(labels, logits)
+        margin = _rules.call(_softmax.label_margin, safe, in_range, soft_cap)
+        loss = _focal(margin, jnp.ones((), margin.dtype), None, gamma, where=where)
+        loss = loss if weights is None else _softmax.times(_softmax.weight_of(weights, labels, loss), loss)
+        loss = loss + invalid if where is None else jnp.where(where, loss + invalid, 0)
+    else:
+        loss = _softmax.expected(_focal_of_class, logits, labels, smoothing, weights, soft_cap, where, gamma)
+    return _softmax.plus_z_loss(loss, z_loss, logits, soft_cap, where)
+
+
+def _focal_of_class(logits: Array, soft_cap: Any, gamma: Array) -> Array:
+    margins = _rules.call(_softmax.margins, logits, soft_cap)
+    return _focal(margins, jnp.ones((), margins.dtype), None, gamma[..., None])
+
+
+def poly_loss_cross_entropy(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Float[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
+    *,
+    epsilon: Float[ArrayLike, "..."] = 2.0,
+    label_smoothing: Float[ArrayLike, "..."] = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    z_loss: Float[ArrayLike, "..."] = 0.0,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    axis: int = -1,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    """PolyLoss: cross-entropy with another coefficient on the first term of its expansion in powers of 1 − p.
+
+    Formula: Σₖ tₖ (−log pₖ + ϵ (1 − pₖ)) + λ lse(s)², with p = softmax(s) and the scores s and targets t of
+    `softmax_cross_entropy`. Derivative of a term by −log pₖ: 1 + ϵ pₖ.
+
+    Args:
+        logits: unnormalised log-probabilities, in nats; −inf for a class that cannot occur.
+        labels: the probability of each class, of the shape of `logits`; or class indices, without the class axis.
+        epsilon: ϵ; 2 for image classification, −1 for detection in the paper; broadcasts to the examples,
+            differentiable.
+        label_smoothing: ε, from 0 to 1, the part of the label spread over the classes that can occur.
+        class_weights: w, a factor a class, ≥ 0.
+        z_loss: λ ≥ 0, the weight of lse².
+        soft_cap: c > 0, the bound that tanh puts on the logits.
+        axis: the class axis.
+        where: which examples count.
+
+    Returns:
+        One loss an example, in nats.
+
+    Raises:
+        TypeError: `logits` or an option is not floating point, or `where` is not boolean.
+        ValueError: the shapes do not belong together, an option or `where` does not broadcast or is out of its
+            domain, or `axis` is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> print(jaxloss.poly_loss_cross_entropy(jnp.array([2.0, 0.0]), jnp.array([0.0, 1.0])))
+        3.8885221
+
+    References:
+        Leng et al., PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions, 2022
+    """
+    logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
+    epsilon = _check.option("epsilon", epsilon, _check.examples(logits))
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    return _rules.compiled(_poly, logits, labels, *options, where, epsilon)
+
+
+def _poly(logits: Array, labels: Array, *options: Any) -> Array:
+    return _softmax.of_neg_log(lambda nll, epsilon: nll - epsilon * jnp.expm1(-nll), logits, labels, *options)
+
+
+def logit_adjusted_cross_entropy(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Float[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
+    log_priors: Float[ArrayLike, " classes"],
+    *,
+    temperature: Float[ArrayLike, ""] = 1.0,
+    label_smoothing: Float[ArrayLike, "..."] = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+    z_loss: Float[ArrayLike, "..."] = 0.0,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    axis: int = -1,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    """Cross-entropy for long-tailed classes: the log of their frequencies is added to the logits while training.
+
+    Formula: `softmax_cross_entropy` of the scores z + τ log π. Derivative: as there, and τ times it by log π. Without the
+    priors at prediction time, the model is that of the balanced error.
+
+    Args:
+        logits: unnormalised log-probabilities, in nats; −inf for a class that cannot occur.
+        labels: the probability of each class, of the shape of `logits`; or class indices, without the class axis.
+        log_priors: log π, the logarithm of each class's frequency in the training set, differentiable.
+        temperature: τ, how much of the priors is added, differentiable.
+        label_smoothing: ε, from 0 to 1, the part of the label spread over the classes that can occur.
+        class_weights: w, a factor a class, ≥ 0.
+        z_loss: λ ≥ 0, the weight of lse², of the adjusted scores.
+        soft_cap: c > 0, the bound that tanh puts on the adjusted scores.
+        axis: the class axis.
+        where: which examples count.
+
+    Returns:
+        One loss an example, in nats.
+
+    Raises:
+        TypeError: `logits`, `log_priors` or an option is not floating point, or `where` is not boolean.
+        ValueError: the shapes do not belong together, an option or `where` does not broadcast or is out of its
+            domain, or `axis` is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> log_priors = jnp.log(jnp.array([0.9, 0.1]))
+        >>> print(jaxloss.logit_adjusted_cross_entropy(jnp.array([0.0, 0.0]), jnp.array(1), log_priors))
+        2.3025851
+
+    References:
+        Menon et al., Long-Tail Learning via Logit Adjustment, 2021
+    """
+    logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
+    log_priors = _check.floating("log_priors", log_priors)
+    if log_priors.shape != logits.shape[-1:]:
+        raise ValueError(f"log_priors must have the shape of the classes, {logits.shape[-1:]}, got {log_priors.shape}")
+    temperature = _check.option("temperature", temperature, logits, shape=())
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    return _rules.compiled(_logit_adjusted, logits, labels, log_priors, temperature, *options, where)
+
+
+def _logit_adjusted(
+    logits: Array, labels: Array, log_priors: Array, temperature: Array, *options_and_where: Any
+) -> Array:
+    @_rules.recomputed  # so that the sum is not kept in float32 for the backward pass
+    def formula(logits: Array, labels: Array, log_priors: Array, temperature: Array, *options: Any) -> Array:
+        shift = _softmax.times(_rules.wide(temperature, logits), _rules.wide(log_priors, logits))
+        return _softmax.cross_entropy(_rules.wide(logits) + shift, labels, *options)
+
+    return _rules.call(formula, logits, labels, log_priors, temperature, *options_and_where)
+
+
+def asymmetric_loss(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*shape"] | Int[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
+    *,
+    gamma_positive: Float[ArrayLike, "..."] = 1.0,
+    gamma_negative: Float[ArrayLike, "..."] = 4.0,
+    clip: Float[ArrayLike, "..."] = 0.05,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*shape"]:
+    """The asymmetric loss for many labels with few positives: negatives are focused more, and easy ones dropped.
+
+    Formula: −y (1−p)^γ₊ log p − (1−y) p_m^γ₋ log(1−p_m), with p = σ(z) and p_m = max(p − m, 0). Derivative: JAX's own of
+    that formula, with (1−p) from σ(−z); 0 for a negative with p ≤ m.
+
+    Args:
+        logits: the log-odds of a yes, in nats, any shape.
+        labels: the probability of a yes, of the shape of `logits`; 0 and 1 may be integers or booleans.
+        gamma_positive: γ₊ ≥ 0, the focus on positives; broadcasts, differentiable.
+        gamma_negative: γ₋ ≥ 0, the focus on negatives; broadcasts, differentiable.
+        clip: m, from 0 to 1, the probability below which a negative costs nothing; broadcasts, differentiable.
+        where: which elements count; broadcasts to `logits`.
+
+    Returns:
+        One loss an element, in nats.
+
+    Raises:
+        TypeError: `logits` or an option is not floating point, or `where` is not boolean.
+        ValueError: the shapes differ, or an option or `where` does not broadcast or is out of its domain.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> print(jaxloss.asymmetric_loss(jnp.array([2.0, -4.0]), jnp.array([0.0, 0.0])))
+        [0.8464145 0.       ]
+
+    References:
+        Ridnik et al., Asymmetric Loss for Multi-Label Classification, 2021
+    """
+    logits, labels = _check.binary("logits", logits, labels)
+    gamma_positive = _check.option("gamma_positive", gamma_positive, logits, minimum=0)
+    gamma_negative = _check.option("gamma_negative", gamma_negative, logits, minimum=0)
+    clip = _check.option("clip", clip, logits, minimum=0, maximum=1)
+    where = _check.mask(where, logits.shape, "logits")
+    return _asymmetric(logits, labels, gamma_positive, gamma_negative, clip, where=where)
+
+
+# A rule only so that nothing is kept but the arguments.
+@partials(None, None, None, None, None)
+def _asymmetric(z: Array, y: Array, gamma_positive: Array, gamma_negative: Array, clip: Array) -> Array:
+    one = jnp.ones((), z.dtype)
+    positive = _focus(z, one, gamma_positive) * _numerics.softplus(-z)
+    unclipped = clip == 0
+    shifted = jnp.where(unclipped, 0.5, _numerics.sigmoid(z) - clip)
+    counts = shifted > 0
+    shifted = jnp.where(counts, shifted, 0.5)
+    clipped = jnp.where(counts, -jnp.exp(gamma_negative * jnp.log(shifted)) * jnp.log1p(-shifted), 0)
+    plain = _focus(z, 0 * one, gamma_negative) * _numerics.softplus(z)
+    return _softmax.times(y, positive) + _softmax.times(1 - y, jnp.where(unclipped, plain, clipped))

@@ -1,0 +1,623 @@
+"""What the softmax losses share: sums of exponentials that lose no digits, and the rules that go with them.
+
+Notation: s are the logits as the softmax sees them (in float32 or wider, soft-capped), m their maximum in the row,
+e = exp(s − m), Z = Σ e, and lse = m + log Z their log-sum-exp. Arrays are [..., K], the classes last. A logit of −inf is
+a class that cannot occur: the row is that of the other classes.
+
+Losses and gradients near 0 need Σ over the *other* classes, others = Z − e_y, without the subtraction: for [20, 0, 0] and
+label 0 it is 4e-9, and 1 + 4e-9 is 1 in float32. On CPU, XLA fuses a plain sum of exponentials into one fast pass, but a
+sum under a select or a compare not. So the sums here are plain: by blocks of columns, of which only the one that holds
+the excluded class is done again; or over an array in which that class has been set to 0.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jaxloss import _numerics, _rules
+
+
+def scores(logits: Array, soft_cap: Array | None) -> Array:
+    """s: the logits in float32 or wider, or c·tanh(logits/c). −inf stays −inf under the cap."""
+    z = _rules.wide(logits)
+    if soft_cap is None:
+        return z
+    cap = soft_cap.astype(z.dtype)
+    return jnp.where(z == -jnp.inf, z, cap * _numerics.tanh(z / cap))
+
+
+def _cap_slope(logits: Array, soft_cap: Array) -> Array:
+    """ds/dlogit = 1/cosh²(logit/c)."""
+    z = _rules.wide(logits)
+    return _numerics.sech_squared(z / soft_cap.astype(z.dtype))
+
+
+def maximum(logits: Array, soft_cap: Array | None) -> Array:
+    """m, above −inf, as a constant: no result depends on which shift is taken out of the exponentials."""
+    # The maximum is taken in the dtype of the logits, where it is exact and reads the least; the cap is monotone.
+    m = scores(jnp.max(logits, axis=-1), soft_cap)
+    return lax.stop_gradient(jnp.maximum(m, jnp.finfo(m.dtype).min))
+
+
+def gap(m: Array, s: Array) -> Array:
+    """m − s ≥ 0, and 0 where both are infinite."""
+    return jnp.where(s == jnp.inf, 0, m - s)
+
+
+def finite(s: Array) -> Array:
+    """inf as the largest number. The sums do without it, one operation an element less: see `_one_block`."""
+    return jnp.minimum(s, jnp.finfo(s.dtype).max)
+
+
+def shifted_exp(s: Array, m: Array, exact: bool = False) -> Array:
+    """exp(s − m). Unless the subtraction is exact, its rounding error is put back: worth up to 28 ulp."""
+    m = finite(m)
+    d = s - m
+    e = jnp.exp(d)
+    if exact:
+        return e
+    return e + e * jnp.where(d > -200, s - (d + m), 0)
+
+
+def _is_exact(logits: Array, soft_cap: Array | None) -> bool:
+    """Whether s − m is exact in float32 where it counts: two 8- or 11-bit numbers."""
+    return logits.dtype.itemsize <= 2 and soft_cap is None
+
+
+def _along(x: Array, columns: Array) -> Array:
+    """x[..., columns], through integers: XLA's CPU backend may widen a whole 16-bit float array to gather from it."""
+    bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    return lax.bitcast_convert_type(jnp.take_along_axis(bits, columns, axis=-1), x.dtype)
+
+
+def at_label(x: Array, labels: Array) -> Array:
+    """x[..., label], for labels in range."""
+    return jnp.take_along_axis(x, labels[..., None], axis=-1)[..., 0]
+
+
+def times(weight: Array, loss: Array) -> Array:
+    """weight · loss, with 0 · inf = 0: what has no weight may be impossible."""
+    return weight * jnp.where((weight == 0) & jnp.isinf(loss), 0, loss)
+
+
+def in_range(labels: Array, scores: Array) -> tuple[Array, Array]:
+    """The labels moved into the range of the classes, and what to add to a loss: 0, or NaN where a label was outside."""
+    safe = jnp.clip(labels, 0, scores.shape[-1] - 1)
+    return safe, jnp.where(labels == safe, 0, jnp.nan).astype(_rules.wide_dtype(scores))
+
+
+def pick(x: Array, labels: Array, where: Any) -> tuple[Array, Array]:
+    """x[..., label], and what to add to a loss: 0, or NaN where a label is out of range and not masked."""
+    safe, invalid = in_range(labels, x)
+    return at_label(x, safe), invalid if where is None else jnp.where(where, invalid, 0)
+
+
+def weight_of(class_weights: Array, labels: Array, like: Array) -> Array:
+    """w_y in the dtype of the losses; a label out of range takes some weight, its loss is NaN or masked."""
+    return class_weights.astype(like.dtype)[jnp.clip(labels, 0, class_weights.shape[-1] - 1)]
+
+
+def columns_equal(labels: Array, classes: int) -> Array:
+    """[..., K]: whether a column is the label. Compared as floats, which XLA's CPU backend does faster, while exact."""
+    dtype = jnp.float32 if classes <= 2**24 else jnp.int32
+    columns = lax.optimization_barrier(jnp.arange(classes, dtype=dtype))
+    return columns == labels.astype(dtype)[..., None]
+
+
+# --- Sums by blocks of columns --------------------------------------------------------------------------------------
+
+
+def _block_size(classes: int) -> int:
+    """A divisor of the number of classes near 160, or 256 where there is none from 16 to 2048."""
+    if classes <= 64:
+        return classes
+    divisors = [b for b in range(16, 2049) if classes % b == 0]
+    return min(divisors, key=lambda b: abs(math.log(b / 160)), default=256)
+
+
+def _block_sums(logits: Array, m: Array, soft_cap: Array | None) -> tuple[Array, int]:
+    """Σ exp(s − m) by blocks of columns, [..., blocks], and the size of a block."""
+    *batch, classes = logits.shape
+    size = _block_size(classes)
+    exact = _is_exact(logits, soft_cap)
+    # The barriers keep XLA from widening the logits once for this pass and the backward one, and storing that.
+    if classes % size == 0:
+        blocks = lax.optimization_barrier(logits.reshape(*batch, classes // size, size))
+        e = shifted_exp(scores(blocks, soft_cap), m[..., None, None], exact)
+        return jnp.sum(e, axis=-1), size
+    row = lax.optimization_barrier(logits.reshape(*batch, 1, classes))
+    e = shifted_exp(scores(row, soft_cap), m[..., None, None], exact)
+    window = (1,) * (e.ndim - 1) + (size,)
+    padding = ((0, 0),) * (e.ndim - 1) + ((0, -classes % size),)
+    zero = jnp.zeros((), e.dtype)
+    return lax.reduce_window(e, zero, lax.add, window, window, padding)[..., 0, :], size
+
+
+def _one_block(logits: Array, m: Array, soft_cap: Array | None, block: Array, size: int) -> tuple[Array, Array]:
+    """The exponentials of one block a row, 0 behind the last class, and their columns."""
+    columns = block[..., None] * size + jnp.arange(size)
+    inside = columns < logits.shape[-1]
+    values = lax.optimization_barrier(_along(logits, jnp.minimum(columns, logits.shape[-1] - 1)))
+    e = shifted_exp(finite(scores(values, soft_cap)), m[..., None], _is_exact(logits, soft_cap))
+    return jnp.where(inside, e, 0), columns
+
+
+def _all_but_block(sums: Array, block: Array) -> Array:
+    return jnp.sum(jnp.where(jnp.arange(sums.shape[-1]) == block[..., None], 0, sums), axis=-1)
+
+
+@jax.custom_jvp
+def sum_of_others(logits: Array, soft_cap: Any, m: Array, labels: Array, where: Any) -> Array:
+    """Σ exp(s − m) over the classes that are not the label; 1 in a masked row."""
+    sums, size = _block_sums(logits, m, soft_cap)
+    block = labels // size
+    e, columns = _one_block(logits, m, soft_cap, block, size)
+    others = _all_but_block(sums, block) + jnp.sum(jnp.where(columns == labels[..., None], 0, e), axis=-1)
+    return others if where is None else jnp.where(where, others, 1)
+
+
+@sum_of_others.defjvp
+def _sum_of_others_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    logits, soft_cap, m, labels, where = primals
+    e, ds = _exp_and_tangent(logits, soft_cap, m, where, tangents)
+    others = jnp.where(columns_equal(labels, logits.shape[-1]), 0, e)
+    return sum_of_others(*primals), jnp.sum(others * ds, axis=-1)
+
+
+@jax.custom_jvp
+def sum_of_rest(logits: Array, soft_cap: Any, m: Array, where: Any) -> Array:
+    """R = Z − 1 = Σ exp(s − m) over the classes that are not the (first) maximum; 0 in a masked row.
+
+    The maximum is looked for in the block of the largest sum. If it is elsewhere, that sum is above 1, R too, and
+    nothing is lost in subtracting 1.
+    """
+    sums, size = _block_sums(logits, m, soft_cap)
+    block = jnp.argmax(sums, axis=-1)
+    e, _ = _one_block(logits, m, soft_cap, block, size)
+    top = e == 1
+    count = jnp.sum(top, axis=-1).astype(e.dtype)
+    rest = _all_but_block(sums, block) + jnp.sum(jnp.where(top, 0, e), axis=-1) + (count - 1)
+    return rest if where is None else jnp.where(where, rest, 0)
+
+
+@sum_of_rest.defjvp
+def _sum_of_rest_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    logits, soft_cap, m, where = primals
+    e, ds = _exp_and_tangent(logits, soft_cap, m, where, tangents)
+    return sum_of_rest(*primals), jnp.sum(e * ds, axis=-1)  # m is a constant: dR = dZ
+
+
+def _exp_and_tangent(logits: Array, soft_cap: Any, m: Array, where: Any, tangents: Any) -> tuple[Array, Array]:
+    """e and the tangent of s, both harmless in a masked row."""
+    if where is not None:
+        logits = jnp.where(where[..., None], logits, 0)
+        m = jnp.where(where, m, 0)
+    if soft_cap is None:
+        s, ds = scores(logits, None), _rules.wide(tangents[0], m)
+    else:
+        s, ds = jax.jvp(scores, (logits, soft_cap), (tangents[0], tangents[1]))
+    return shifted_exp(finite(s), m[..., None], _is_exact(logits, soft_cap)), ds
+
+
+# --- Integer labels -------------------------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def integer_terms(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
+    """The three numbers a row that the losses on integer labels are made of, 0 in a masked row:
+
+    nll = lse − s_y, lse, and Σ_k w_k (lse − s_k)/K over the classes that can occur, which label smoothing takes; it is
+    None without `uniform_weights`.
+    """
+    return _integer_terms_value(logits, labels, uniform_weights, soft_cap, where)
+
+
+def _integer_terms_value(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
+    terms, _ = _integer_sums(logits, labels, uniform_weights, soft_cap, where)
+    return terms
+
+
+def _keeps_exp(logits: Array, uniform_weights: Any, soft_cap: Any) -> bool:
+    """Whether the forward pass keeps e in place of the logits for the backward pass.
+
+    In float32, an exponential costs more than writing it to memory, where the gradient goes anyway. In 16 bits it
+    would double the memory; under a cap or with smoothing, the logits themselves are needed.
+    """
+    return logits.dtype.itemsize >= 4 and uniform_weights is None and soft_cap is None
+
+
+def _integer_sums(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
+    """The terms, and what the backward pass makes its gradient of: (m, e or None, e_y, others)."""
+    labels, invalid = in_range(labels, logits)
+    m = maximum(logits, soft_cap)
+    label_score = scores(at_label(logits, labels), soft_cap)
+    if where is not None:
+        m, label_score = jnp.where(where, m, 0), jnp.where(where, label_score, 0)
+        invalid = jnp.where(where, invalid, 0)
+    label_e = shifted_exp(finite(label_score), m)
+    if _keeps_exp(logits, uniform_weights, soft_cap):
+        s = logits if where is None else jnp.where(where[..., None], logits, 0)
+        e = shifted_exp(finite(s), m[..., None])
+        e = jnp.put_along_axis(e, labels[..., None], 0, axis=-1, inplace=False)
+        others = jnp.sum(e, axis=-1)
+    else:
+        e, others = None, sum_of_others(logits, soft_cap, m, labels, where)
+    log_sum = jnp.log1p(others - (1 - label_e))  # exact for a label at the maximum, whose e is 1
+    nll = gap(m, label_score) + log_sum + invalid
+    lse = m + log_sum + invalid
+    uniform = None if uniform_weights is None else _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
+    if where is not None:
+        nll, lse = jnp.where(where, nll, 0), jnp.where(where, lse, 0)
+    return (nll, lse, uniform), (m, e, label_e, others)
+
+
+def _uniform_term(logits: Array, weights: Array, soft_cap: Any, m: Array, log_sum: Array, where: Any) -> Array:
+    """Σ_k w_k (lse − s_k)/K over the K classes that can occur."""
+    if where is not None:
+        logits = jnp.where(where[..., None], logits, 0)
+    s = scores(logits, soft_cap)
+    occurs = s > -jnp.inf
+    gaps = jnp.where(occurs, times(weights, gap(m[..., None], jnp.where(occurs, s, 0))), 0)
+    total, count = _occurring(occurs, weights)
+    uniform = (jnp.sum(gaps, axis=-1) + total * log_sum) / count
+    return uniform if where is None else jnp.where(where, uniform, 0)
+
+
+def _occurring(occurs: Array, weights: Array) -> tuple[Array, Array]:
+    """The total weight and the number of the classes that can occur."""
+    total = jnp.sum(jnp.where(occurs, weights, 0), axis=-1)
+    return total, jnp.maximum(jnp.sum(occurs, axis=-1), 1).astype(total.dtype)
+
+
+def _integer_terms_fwd(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
+    terms, (m, e, label_e, others) = _integer_sums(logits, labels, uniform_weights, soft_cap, where)
+    # Two numbers a row beside one array of the logits' size: one alone, the log-sum-exp, would cost the digits of
+    # large logits and of tiny losses.
+    kept = (logits, None, m) if e is None else (None, e, label_e)
+    return terms, (*kept, others, labels, uniform_weights, soft_cap, where)
+
+
+def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
+    logits, e, row, others, labels, uniform_weights, soft_cap, where = residuals
+    nll_bar, lse_bar, uniform_bar = cotangents
+    classes = (logits if e is None else e).shape[-1]
+    safe, invalid = in_range(labels, logits if e is None else e)
+    logits = lax.optimization_barrier(logits)
+    if e is None:
+        m = row
+        label_score = scores(at_label(logits, safe), soft_cap)
+        label_e = shifted_exp(finite(label_score), m)
+        s = finite(scores(logits, soft_cap))
+        e = shifted_exp(s, m[..., None], _is_exact(logits, soft_cap))
+        dtype = logits.dtype
+    else:
+        label_e, dtype = row, e.dtype
+    z = others + label_e
+    # The label's gradient is −others/Z, never p − 1.
+    at_others = (nll_bar + lse_bar) / z + invalid
+    at_own = (lse_bar * label_e - nll_bar * others) / z + invalid
+    at_others, at_own = lax.optimization_barrier((at_others, at_own))
+    is_label = columns_equal(safe, classes)
+    gradient = jnp.where(is_label, at_own[..., None], e * at_others[..., None])
+    if uniform_weights is not None:
+        occurs = s > -jnp.inf
+        total, count = _occurring(occurs, uniform_weights)
+        pull = (total / z)[..., None] * e - uniform_weights
+        gradient = gradient + jnp.where(occurs, (uniform_bar / count)[..., None] * pull, 0)
+    if soft_cap is not None:
+        gradient = gradient * _cap_slope(logits, soft_cap)
+    if where is not None:
+        gradient = jnp.where(where[..., None], gradient, 0)
+    options = (uniform_weights, soft_cap)
+    if any(option is not None for option in options):
+        _, pullback = jax.vjp(lambda *options: _integer_terms_value(logits, labels, *options, where), *options)
+        options = pullback(cotangents)
+    return gradient.astype(dtype), None, *options, None
+
+
+integer_terms.defvjp(_integer_terms_fwd, _integer_terms_bwd)
+
+
+# --- Soft labels ----------------------------------------------------------------------------------------------------
+
+
+def targets(labels: Array, smoothing: Any, class_weights: Any, s: Array) -> Array:
+    """w((1 − ε) y + ε/K) over the K classes that can occur."""
+    t = _rules.wide(labels, s)
+    if smoothing is not None:
+        occurs = s > -jnp.inf
+        count = jnp.maximum(jnp.sum(occurs, axis=-1, keepdims=True), 1).astype(t.dtype)
+        t = (1 - smoothing[..., None]) * t + jnp.where(occurs, smoothing[..., None] / count, 0)
+    return t if class_weights is None else class_weights * t
+
+
+@jax.custom_vjp
+def soft_terms(logits: Array, labels: Array, smoothing: Any, class_weights: Any, soft_cap: Any, where: Any) -> Any:
+    """Σ_k t_k (lse − s_k) for the targets t, and lse; 0 in a masked row. 0 · inf is 0."""
+    return _soft_terms_value(logits, labels, smoothing, class_weights, soft_cap, where)
+
+
+def _soft_terms_value(logits: Array, labels: Array, *options_and_where: Any) -> Any:
+    terms, _ = _soft_sums(logits, labels, *options_and_where)
+    return terms
+
+
+def _soft_sums(
+    logits: Array, labels: Array, smoothing: Any, class_weights: Any, soft_cap: Any, where: Any
+) -> tuple[Any, tuple[Array, Array]]:
+    m = maximum(logits, soft_cap)
+    if where is not None:
+        m = jnp.where(where, m, 0)
+        logits, labels = jnp.where(where[..., None], logits, 0), jnp.where(where[..., None], labels, 0)
+    rest = sum_of_rest(logits, soft_cap, m, where)
+    s = scores(logits, soft_cap)
+    t = targets(labels, smoothing, class_weights, s)
+    log_sum = jnp.log1p(rest)
+    loss = jnp.sum(times(t, gap(m[..., None], s)), axis=-1) + jnp.sum(t, axis=-1) * log_sum
+    lse = m + log_sum
+    if where is not None:
+        loss, lse = jnp.where(where, loss, 0), jnp.where(where, lse, 0)
+    return (loss, lse), (m, rest)
+
+
+def _soft_terms_fwd(logits: Array, labels: Array, *options_and_where: Any) -> Any:
+    terms, sums = _soft_sums(logits, labels, *options_and_where)
+    return terms, (logits, labels, *options_and_where, *sums)
+
+
+def _soft_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
+    logits, labels, smoothing, class_weights, soft_cap, where, m, rest = residuals
+    loss_bar, lse_bar = cotangents
+    logits = lax.optimization_barrier(logits)
+    s = scores(logits, soft_cap)
+    e = shifted_exp(finite(s), m[..., None], _is_exact(logits, soft_cap))
+    t = targets(labels, smoothing, class_weights, s)
+    z = (1 + rest)[..., None]
+    # p Σt − t as e·(Σt − t) − t·(Z − e), where Z − e is R + (1 − e): neither difference cancels for a hard label.
+    pull = e * (jnp.sum(t, axis=-1, keepdims=True) - t) - t * (rest[..., None] + (1 - e))
+    gradient = (loss_bar[..., None] * pull + lse_bar[..., None] * e) / z
+    if soft_cap is not None:
+        gradient = gradient * _cap_slope(logits, soft_cap)
+    label_gradient = loss_bar[..., None] * (gap(m[..., None], s) + jnp.log1p(rest)[..., None])
+    label_gradient = label_gradient if class_weights is None else class_weights * label_gradient
+    label_gradient = label_gradient if smoothing is None else (1 - smoothing[..., None]) * label_gradient
+    if where is not None:
+        gradient = jnp.where(where[..., None], gradient, 0)
+        label_gradient = jnp.where(where[..., None], label_gradient, 0)
+    options = (smoothing, class_weights, soft_cap)
+    if any(option is not None for option in options):
+        _, pullback = jax.vjp(lambda *options: _soft_terms_value(logits, labels, *options, where), *options)
+        options = pullback(cotangents)
+    label_bar = label_gradient.astype(labels.dtype) if jnp.issubdtype(labels.dtype, jnp.floating) else None
+    return gradient.astype(logits.dtype), label_bar, *options, None
+
+
+soft_terms.defvjp(_soft_terms_fwd, _soft_terms_bwd)
+
+
+# --- A function of every class's probability ------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def neg_log_softmax(logits: Array, soft_cap: Any) -> Array:
+    """lse − s_k for every class, without a zero or a lost digit where p_k is near 1."""
+    return _neg_log_softmax_value(logits, soft_cap)
+
+
+def _neg_log_softmax_value(logits: Array, soft_cap: Any) -> Array:
+    m = maximum(logits, soft_cap)
+    return gap(m[..., None], scores(logits, soft_cap)) + jnp.log1p(sum_of_rest(logits, soft_cap, m, None))[..., None]
+
+
+def _neg_log_softmax_fwd(logits: Array, soft_cap: Any) -> tuple[Array, Any]:
+    return _neg_log_softmax_value(logits, soft_cap), (logits, soft_cap)
+
+
+def _neg_log_softmax_bwd(residuals: Any, cotangent: Array) -> tuple[Array, Any]:
+    logits, soft_cap = residuals
+    m = maximum(logits, soft_cap)
+    rest = sum_of_rest(logits, soft_cap, m, None)[..., None]
+    e = shifted_exp(finite(scores(logits, soft_cap)), m[..., None], _is_exact(logits, soft_cap))
+    total = jnp.sum(cotangent, axis=-1, keepdims=True)
+    gradient = (e * (total - cotangent) - cotangent * (rest + (1 - e))) / (1 + rest)
+    if soft_cap is None:
+        return gradient.astype(logits.dtype), None
+    _, pullback = jax.vjp(lambda cap: _neg_log_softmax_value(logits, cap), soft_cap)
+    return (gradient * _cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangent)
+
+
+neg_log_softmax.defvjp(_neg_log_softmax_fwd, _neg_log_softmax_bwd)
+
+
+# The margin of a class over the others together, log p/(1 − p), is its score less the log-sum-exp of the others. The
+# shift is the maximum of the others: powers of 1 − p, as the focal losses take, magnify every error in it.
+
+
+@jax.custom_vjp
+def label_margin(logits: Array, labels: Array, soft_cap: Any) -> Array:
+    """s_y − log Σ_{k≠y} exp(s_k): inf where there is no other class."""
+    return _label_margin_value(logits, labels, soft_cap)
+
+
+def _others(logits: Array, is_own: Array, soft_cap: Any) -> tuple[Array, Array, Array]:
+    """s, the maximum over the other classes, and exp(s − maximum) with 0 for the own class."""
+    s = finite(scores(logits, soft_cap))
+    others = jnp.where(is_own, -jnp.inf, s)
+    m = lax.stop_gradient(jnp.maximum(jnp.max(others, axis=-1), jnp.finfo(s.dtype).min))
+    return s, m, shifted_exp(others, m[..., None])
+
+
+def _label_margin_value(logits: Array, labels: Array, soft_cap: Any) -> Array:
+    s, m, e = _others(logits, columns_equal(labels, logits.shape[-1]), soft_cap)
+    return (at_label(s, labels) - m) - jnp.log(jnp.sum(e, axis=-1))
+
+
+def _label_margin_fwd(logits: Array, labels: Array, soft_cap: Any) -> tuple[Array, Any]:
+    return _label_margin_value(logits, labels, soft_cap), (logits, labels, soft_cap)
+
+
+def _label_margin_bwd(residuals: Any, cotangent: Array) -> tuple[Array, None, Any]:
+    logits, labels, soft_cap = residuals
+    is_label = columns_equal(labels, logits.shape[-1])
+    _, _, e = _others(logits, is_label, soft_cap)
+    gradient = jnp.where(is_label, cotangent[..., None], -cotangent[..., None] * _shares(e))
+    if soft_cap is None:
+        return gradient.astype(logits.dtype), None, None
+    _, pullback = jax.vjp(lambda cap: _label_margin_value(logits, labels, cap), soft_cap)
+    return (gradient * _cap_slope(logits, soft_cap)).astype(logits.dtype), None, *pullback(cotangent)
+
+
+label_margin.defvjp(_label_margin_fwd, _label_margin_bwd)
+
+
+def _shares(e: Array) -> Array:
+    """e / Σ e, 0 where there is nothing."""
+    total = jnp.sum(e, axis=-1, keepdims=True)
+    return e / jnp.where(total == 0, 1, total)
+
+
+@jax.custom_vjp
+def margins(logits: Array, soft_cap: Any) -> Array:
+    """The margin of every class over the others together."""
+    return _margins_value(logits, soft_cap)
+
+
+def _margins_value(logits: Array, soft_cap: Any) -> Array:
+    is_top, own_margin, low, _ = _margin_parts(logits, soft_cap)
+    return jnp.where(is_top, own_margin[..., None], low)
+
+
+def _margin_parts(logits: Array, soft_cap: Any) -> tuple[Array, Array, Array, Array]:
+    """The first maximum of each row and its margin; for the classes below it, their margins; exp(s − maximum)."""
+    classes = logits.shape[-1]
+    top = jnp.argmax(scores(logits, soft_cap), axis=-1)
+    is_top = columns_equal(top, classes)
+    own_margin = _label_margin_value(logits, top, soft_cap)
+    m = maximum(logits, soft_cap)
+    s = finite(scores(logits, soft_cap))
+    e = shifted_exp(s, m[..., None], _is_exact(logits, soft_cap))
+    rest = sum_of_rest(logits, soft_cap, m, None)[..., None]
+    low = (s - finite(m)[..., None]) - jnp.log(jnp.where(is_top, 1, 1 + (rest - e)))
+    return is_top, own_margin, low, e
+
+
+def _margins_fwd(logits: Array, soft_cap: Any) -> tuple[Array, Any]:
+    return _margins_value(logits, soft_cap), (logits, soft_cap)
+
+
+def _margins_bwd(residuals: Any, cotangent: Array) -> tuple[Array, Any]:
+    logits, soft_cap = residuals
+    is_top, _, _, e = _margin_parts(logits, soft_cap)
+    m = maximum(logits, soft_cap)
+    rest = sum_of_rest(logits, soft_cap, m, None)[..., None]
+    _, _, to_second = _others(logits, is_top, soft_cap)
+    of_top = jnp.sum(jnp.where(is_top, cotangent, 0), axis=-1, keepdims=True)
+    # Each class below the top pulls on all others by its cotangent over the sum of its others, 1 + (R − e).
+    pull = jnp.where(is_top, 0, cotangent / jnp.where(is_top, 1, 1 + (rest - e)))
+    all_pulls = jnp.sum(pull, axis=-1, keepdims=True)
+    below = cotangent - e * (all_pulls - pull) - of_top * _shares(to_second)
+    gradient = jnp.where(is_top, of_top - e * all_pulls, below)  # e is 1 at the top; its derivative is not 0
+    if soft_cap is None:
+        return gradient.astype(logits.dtype), None
+    _, pullback = jax.vjp(lambda cap: _margins_value(logits, cap), soft_cap)
+    return (gradient * _cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangent)
+
+
+margins.defvjp(_margins_fwd, _margins_bwd)
+
+
+def expected(
+    of_class: Any,
+    logits: Array,
+    labels: Array,
+    smoothing: Any,
+    class_weights: Any,
+    soft_cap: Any,
+    where: Any,
+    *options: Any,
+) -> Array:
+    """Σ_k t_k of_class(logits, soft_cap, *options)_k for integer or soft labels, 0 in a masked row.
+
+    Only the arguments are kept for the backward pass, which does the forward one again.
+    """
+
+    @_rules.recomputed
+    def formula(
+        logits: Array, labels: Array, where: Any, smoothing: Any, weights: Any, soft_cap: Any, *options: Any
+    ) -> Array:
+        if where is not None:
+            logits = jnp.where(where[..., None], logits, 0)
+        losses = of_class(logits, soft_cap, *options)
+        s = scores(logits, soft_cap)
+        if not jnp.issubdtype(labels.dtype, jnp.integer):
+            if where is not None:
+                labels = jnp.where(where[..., None], labels, 0)
+            return jnp.sum(times(targets(labels, smoothing, weights, s), losses), axis=-1)
+        own, invalid = pick(losses, labels, where)
+        total = own + invalid if weights is None else times(weight_of(weights, labels, own), own) + invalid
+        if smoothing is None:
+            return total
+        even = targets(jnp.zeros_like(s), jnp.ones_like(invalid), weights, s)
+        return times(1 - smoothing, total) + smoothing * jnp.sum(times(even, losses), axis=-1)
+
+    total = _rules.call(formula, logits, labels, where, smoothing, class_weights, soft_cap, *options)
+    return total if where is None else jnp.where(where, total, 0)
+
+
+# --- Losses made of these -------------------------------------------------------------------------------------------
+
+
+def cross_entropy(
+    logits: Array, labels: Array, smoothing: Any, weights: Any, z_loss: Any, soft_cap: Any, where: Any
+) -> Array:
+    """The cross-entropy for integer or soft labels. JAX differentiates what is made of the numbers of a row."""
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        uniform_weights = None
+        if smoothing is not None:
+            uniform_weights = _rules.wide(jnp.ones(logits.shape[-1]) if weights is None else weights, logits)
+        loss, lse, uniform = _rules.call(integer_terms, logits, labels, uniform_weights, soft_cap, where)
+        if weights is not None:
+            loss = times(weight_of(weights, labels, loss), loss)
+        if smoothing is not None:
+            loss = times(1 - smoothing, loss) + smoothing * uniform
+    else:
+        loss, lse = _rules.call(soft_terms, logits, labels, smoothing, weights, soft_cap, where)
+    return loss if z_loss is None else loss + z_loss * jnp.square(lse)
+
+
+def of_neg_log(
+    loss_of: Any,
+    logits: Array,
+    labels: Array,
+    smoothing: Any,
+    weights: Any,
+    z_loss: Any,
+    soft_cap: Any,
+    where: Any,
+    *options: Array,
+) -> Array:
+    """Σ_k t_k loss_of(−log p_k, *options) + λ lse² for a function with loss_of(0) = 0."""
+    if smoothing is None and jnp.issubdtype(labels.dtype, jnp.integer):
+        nll, lse, _ = _rules.call(integer_terms, logits, labels, None, soft_cap, where)
+        loss = loss_of(nll, *options)
+        loss = loss if weights is None else times(weight_of(weights, labels, loss), loss)
+        return loss if z_loss is None else loss + z_loss * jnp.square(lse)
+
+    def of_class(logits: Array, soft_cap: Any, *options: Array) -> Array:
+        return loss_of(_rules.call(neg_log_softmax, logits, soft_cap), *(x[..., None] for x in options))
+
+    loss = expected(of_class, logits, labels, smoothing, weights, soft_cap, where, *options)
+    return plus_z_loss(loss, z_loss, logits, soft_cap, where)
+
+
+def plus_z_loss(loss: Array, z_loss: Any, logits: Array, soft_cap: Any, where: Any) -> Array:
+    """loss + λ lse²."""
+    if z_loss is None:
+        return loss
+    no_labels = jnp.zeros(logits.shape[:-1], jnp.int32)
+    _, lse, _ = _rules.call(integer_terms, logits, no_labels, None, soft_cap, where)
+    return loss + z_loss * jnp.square(lse)
