@@ -154,9 +154,7 @@ def rows(small: bool) -> list[Row]:
         integer(bf16, wide, gradient=False),
         integer(f32, wide, gradient=False),
         integer(f32, narrow, gradient=False),
-        *elementwise(
-            "sigmoid_binary_cross_entropy", {f32: 0.40, bf16: 0.15}, yes_or_no, "binary_cross_entropy_with_logits"
-        ),
+        *elementwise("sigmoid_binary_cross_entropy", {f32: 0.40, bf16: 0.15}, yes_or_no, "binary_cross_entropy_with_logits"),
         *elementwise("sigmoid_focal_loss", {f32: 0.30, bf16: 0.15}, yes_or_no),
         *elementwise("log_cosh", {f32: 0.80, bf16: 0.30}, two_arrays),
         *elementwise("huber_loss", {f32: 0.60, bf16: 0.25}, two_arrays, "huber_loss"),

@@ -239,9 +239,7 @@ def main() -> None:
                 train(run, task, bar)
 
     console.print()
-    console.print(
-        table("Digits, clean test set", classifiers, {"accuracy": "{:.1%}", "NLL": "{:.3f}", "ECE": "{:.3f}"})
-    )
+    console.print(table("Digits, clean test set", classifiers, {"accuracy": "{:.1%}", "NLL": "{:.3f}", "ECE": "{:.3f}"}))
     console.print()
     console.print(
         table("Diabetes, clean test set (target 25 to 346)", regressors, {"MAE": "{:.1f}", "median error": "{:.1f}"})

@@ -73,9 +73,7 @@ def reliability(path: Path, runs: Sequence[tuple[str, tuple[np.ndarray, np.ndarr
     for (name, (confidence, accuracy, count)), colour, line, marker in zip(runs, PALETTE, LINES, MARKERS, strict=True):
         filled = count >= 5
         axes.plot(confidence[filled], accuracy[filled], color=colour, linestyle=line)
-        axes.scatter(
-            confidence[filled], accuracy[filled], 40 + 15 * np.sqrt(count[filled]), color=colour, marker=marker
-        )
+        axes.scatter(confidence[filled], accuracy[filled], 40 + 15 * np.sqrt(count[filled]), color=colour, marker=marker)
         axes.plot([], [], color=colour, linestyle=line, marker=marker, markersize=9, label=name)
     axes.set(
         title="Calibration on the clean digits (bins of 5 examples or more)",

@@ -101,7 +101,11 @@ def option(
     """
     if value is None:
         return None
-    bounds = [("at least", minimum, operator.ge), ("above", above, operator.gt), ("at most", maximum, operator.le)]
+    bounds: list[Any] = [
+        ("at least", minimum, operator.ge),
+        ("above", above, operator.gt),
+        ("at most", maximum, operator.le),
+    ]
     bounds = [bound for bound in bounds if bound[1] is not None]
     domain = f"{name} must be " + " and ".join(f"{words} {limit:g}" for words, limit, _ in bounds)
     if isinstance(value, jax.Array):
@@ -186,9 +190,7 @@ def unless_zero(x: Any) -> Any:
     return None if isinstance(x, int | float) and x == 0 else x
 
 
-def scores_and_classes(
-    name: str, scores: Any, labels: Any, axis: Any, where: Any
-) -> tuple[Array, Array, Array | None]:
+def scores_and_classes(name: str, scores: Any, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:
     """Scores with their classes last, integer labels and the mask over examples."""
     scores = class_last(name, floating(name, scores), axis)
     where = mask(where, scores.shape[:-1], "the examples")

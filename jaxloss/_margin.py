@@ -55,7 +55,7 @@ def hinge_loss(
     return _hinge(f, y, where=_check.mask(where, f.shape, "predictor_outputs"))
 
 
-@partials(*_by_margin(lambda m: jnp.where(m < 1, -1, 0 * m)))
+@partials(*_by_margin(lambda m: jnp.where(m < 1, -1, jnp.zeros_like(m))))
 def _hinge(f: Array, y: Array) -> Array:
     return jnp.maximum(0, 1 - f * y)
 
@@ -173,7 +173,7 @@ def perceptron_loss(
     return _perceptron(f, y, where=_check.mask(where, f.shape, "predictor_outputs"))
 
 
-@partials(*_by_margin(lambda m: jnp.where(m < 0, -1, 0 * m)))
+@partials(*_by_margin(lambda m: jnp.where(m < 0, -1, jnp.zeros_like(m))))
 def _perceptron(f: Array, y: Array) -> Array:
     return jnp.maximum(0, -f * y)
 
@@ -370,7 +370,7 @@ def _simplex(scores: Array) -> tuple[Array, Array]:
     """The scores in float32 or wider less their maximum, and their projection on the simplex."""
     z = _rules.wide(scores)
     z = z - jax.lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True))
-    return z, jnp.vectorize(projections.projection_simplex, signature="(n)->(n)")(z)
+    return z, jnp.vectorize(projections.projection_simplex, signature="(n)->(n)")(z).astype(z.dtype)
 
 
 def _multiclass_sparsemax_value(scores: Array, labels: Array) -> Array:

@@ -217,7 +217,8 @@ def smooth_l1_loss(
 
 def _clipped_ratio(r: Array, beta: Array) -> Array:
     """r / β clipped to [−1, 1]; sign r for β = 0."""
-    return jnp.minimum(jnp.maximum(r / jnp.maximum(beta, jnp.finfo(r.dtype).tiny), -1), 1)
+    zero = beta == 0
+    return jnp.where(zero, jnp.sign(r), jnp.clip(r, -beta, beta) / jnp.where(zero, 1, beta))
 
 
 @partials(
@@ -226,7 +227,8 @@ def _clipped_ratio(r: Array, beta: Array) -> Array:
 )
 def _smooth_l1(predictions: Array, targets: Array, beta: Array) -> Array:
     a = jnp.abs(predictions - targets)
-    return _clipped_ratio(a, beta) * (a - 0.5 * jnp.minimum(a, beta))
+    ratio = jnp.minimum(a / jnp.maximum(beta, jnp.finfo(a.dtype).tiny), 1)
+    return ratio * (a - 0.5 * jnp.minimum(a, beta))
 
 
 def log_cosh(
@@ -309,7 +311,7 @@ def quantile_loss(
 
 
 @partials(
-    *by_residual(lambda r, q: jnp.where(r > 0, 1 - q, jnp.where(r < 0, -q, 0 * r))),
+    *by_residual(lambda r, q: jnp.where(r > 0, 1 - q, jnp.where(r < 0, -q, jnp.zeros_like(r)))),
     lambda predictions, targets, q: targets - predictions,
 )
 def _quantile(predictions: Array, targets: Array, q: Array) -> Array:
@@ -360,7 +362,8 @@ def expectile_loss(
 )
 def _expectile(predictions: Array, targets: Array, tau: Array) -> Array:
     r = predictions - targets
-    return (1 - tau) * jnp.square(jnp.maximum(r, 0)) + tau * jnp.square(jnp.minimum(r, 0))
+    above, below = jnp.maximum(r, 0), jnp.minimum(r, 0)
+    return ((1 - tau) * above) * above + (tau * below) * below
 
 
 def epsilon_insensitive_loss(
@@ -398,9 +401,7 @@ def epsilon_insensitive_loss(
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
     epsilon = _check.option("epsilon", epsilon, predictions, minimum=0)
-    return _epsilon_insensitive(
-        predictions, targets, epsilon, where=_check.mask(where, predictions.shape, "predictions")
-    )
+    return _epsilon_insensitive(predictions, targets, epsilon, where=_check.mask(where, predictions.shape, "predictions"))
 
 
 @partials(
@@ -505,8 +506,9 @@ def _relative(x: Array, targets: Array) -> Array:
 
 @partials(
     lambda predictions, targets: _relative(jnp.sign(predictions - targets), targets),
-    lambda predictions, targets: -_relative(_relative(jnp.sign(predictions - targets), targets) * predictions, targets)
-    * jnp.sign(targets),
+    lambda predictions, targets: (
+        -_relative(_relative(jnp.sign(predictions - targets), targets) * predictions, targets) * jnp.sign(targets)
+    ),
 )
 def _absolute_percentage_error(predictions: Array, targets: Array) -> Array:
     return _relative(jnp.abs(predictions - targets), targets)

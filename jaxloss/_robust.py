@@ -52,11 +52,15 @@ def _excess(r: Array, delta: Array) -> tuple[Array, Array]:
     return h, a * (jnp.minimum(a, largest) / jnp.minimum(h + delta, largest))
 
 
+def _pseudo_huber_by_delta(predictions: Array, targets: Array, delta: Array) -> Array:
+    """(h − δ)²/h."""
+    h, excess = _excess(predictions - targets, delta)
+    return excess * _numerics.direction(excess, h)
+
+
 @partials(
     *by_residual(lambda r, delta: delta * _numerics.direction(r, _numerics.hypot(r, delta))),
-    lambda predictions, targets, delta: (lambda h, excess: excess * _numerics.direction(excess, h))(
-        *_excess(predictions - targets, delta)
-    ),
+    _pseudo_huber_by_delta,
 )
 def _pseudo_huber(predictions: Array, targets: Array, delta: Array) -> Array:
     return delta * _excess(predictions - targets, delta)[1]
@@ -183,9 +187,9 @@ def _robust_slope(r: Array, alpha: Array, scale: Array) -> Array:
 @partials(
     *by_residual(_robust_slope),
     None,
-    lambda predictions, targets, alpha, scale: -(predictions - targets)
-    / scale
-    * _robust_slope(predictions - targets, alpha, scale),
+    lambda predictions, targets, alpha, scale: (
+        -(predictions - targets) / scale * _robust_slope(predictions - targets, alpha, scale)
+    ),
 )
 def _robust(predictions: Array, targets: Array, alpha: Array, scale: Array) -> Array:
     x = (predictions - targets) / scale

@@ -56,8 +56,8 @@ def compiled(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def call(rule: Callable[..., Any], *args: Any) -> Any:
-    """`rule(*args)` for a `jax.custom_vjp` function, or its undecorated body under `autodiff`.
-    """
+    """`rule(*args)` for a `jax.custom_vjp` function, or its undecorated body under `autodiff`."""
+    args = _alike(args)
     if _rules_aside.value:
         return compiled(rule.__wrapped__, *args)  # type: ignore[attr-defined]
     try:
@@ -69,6 +69,29 @@ def call(rule: Callable[..., Any], *args: Any) -> Any:
                 "jaxloss.autodiff(f) in place of f."
             )
         raise
+
+
+def _alike(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Under `shard_map`, marks replicated arguments as varying over the mesh axes that any argument varies over.
+
+    Their cotangents are then summed over the devices. Elsewhere the arguments come back as they are.
+    """
+    axes = frozenset[Any]().union(*(_varying(x) for x in jax.tree.leaves(args)))
+    if not axes:
+        return args
+
+    def cast(x: Any) -> Any:
+        missing = tuple(axes - _varying(x))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(cast, args)
+
+
+def _varying(x: Any) -> frozenset[Any]:
+    """The mesh axes of `shard_map` over which an array varies: jax 0.10 and 0.11 name the attribute differently."""
+    kind = jax.typeof(x)
+    manual = getattr(kind, "mat", None) or getattr(kind, "manual_axis_type", None)
+    return getattr(manual, "varying", frozenset())
 
 
 def recomputed(formula: Callable[..., Any]) -> Any:
@@ -153,7 +176,7 @@ def partials(*derivatives: Callable[..., Array] | None) -> Callable[[Callable[..
             residuals = jax.tree.map(lambda x: x[None], residuals)
             where, args = lax.optimization_barrier(residuals)
             prepared = prepare(where, args)
-            cotangents = []
+            cotangents: list[Any] = []
             for i, (x, derivative) in enumerate(zip(args, derivatives, strict=True)):
                 if x is None or not jnp.issubdtype(x.dtype, jnp.floating):
                     cotangents.append(None)

@@ -10,6 +10,7 @@ sum under a select or a compare not. So the sums here are plain: by blocks of co
 the excluded class is done again; or over an array in which that class has been set to 0.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -60,7 +61,8 @@ def shifted_exp(s: Array, m: Array, exact: bool = False) -> Array:
     e = jnp.exp(d)
     if exact:
         return e
-    return e + e * jnp.where(d > -200, s - (d + m), 0)
+    part = d - s  # what of −m the rounded difference holds (Knuth's two-sum; XLA folds shorter forms away)
+    return e + e * jnp.where(d > -200, (s - (d - part)) - (m + part), 0)
 
 
 def _is_exact(logits: Array, soft_cap: Array | None) -> bool:
@@ -82,6 +84,12 @@ def at_label(x: Array, labels: Array) -> Array:
 def times(weight: Array, loss: Array) -> Array:
     """weight · loss, with 0 · inf = 0: what has no weight may be impossible."""
     return weight * jnp.where((weight == 0) & jnp.isinf(loss), 0, loss)
+
+
+@functools.partial(jnp.vectorize, signature="(k),()->(k)")
+def _without(e: Array, label: Array) -> Array:
+    """e with 0 at the label: in place, where a select would be one more pass; row by row, so that it stays sharded."""
+    return e.at[label].set(0, mode="promise_in_bounds")
 
 
 def in_range(labels: Array, scores: Array) -> tuple[Array, Array]:
@@ -208,10 +216,10 @@ def _exp_and_tangent(logits: Array, soft_cap: Any, m: Array, where: Any, tangent
 
 @jax.custom_vjp
 def integer_terms(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
-    """The three numbers a row that the losses on integer labels are made of, 0 in a masked row:
+    """The three numbers a row that the losses on integer labels are made of, 0 in a masked row.
 
-    nll = lse − s_y, lse, and Σ_k w_k (lse − s_k)/K over the classes that can occur, which label smoothing takes; it is
-    None without `uniform_weights`.
+    They are nll = lse − s_y, lse, and Σ_k w_k (lse − s_k)/K over the classes that can occur, which label smoothing takes;
+    the last is None without `uniform_weights`.
     """
     return _integer_terms_value(logits, labels, uniform_weights, soft_cap, where)
 
@@ -242,7 +250,7 @@ def _integer_sums(logits: Array, labels: Array, uniform_weights: Any, soft_cap: 
     if _keeps_exp(logits, uniform_weights, soft_cap):
         s = logits if where is None else jnp.where(where[..., None], logits, 0)
         e = shifted_exp(finite(s), m[..., None])
-        e = jnp.put_along_axis(e, labels[..., None], 0, axis=-1, inplace=False)
+        e = _without(e, labels)
         others = jnp.sum(e, axis=-1)
     else:
         e, others = None, sum_of_others(logits, soft_cap, m, labels, where)
@@ -300,7 +308,6 @@ def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     # The label's gradient is −others/Z, never p − 1.
     at_others = (nll_bar + lse_bar) / z + invalid
     at_own = (lse_bar * label_e - nll_bar * others) / z + invalid
-    at_others, at_own = lax.optimization_barrier((at_others, at_own))
     is_label = columns_equal(safe, classes)
     gradient = jnp.where(is_label, at_own[..., None], e * at_others[..., None])
     if uniform_weights is not None:
@@ -314,7 +321,9 @@ def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
         gradient = jnp.where(where[..., None], gradient, 0)
     options = (uniform_weights, soft_cap)
     if any(option is not None for option in options):
-        _, pullback = jax.vjp(lambda *options: _integer_terms_value(logits, labels, *options, where), *options)
+        _, pullback = jax.vjp(
+            lambda weights, cap: _integer_terms_value(logits, labels, weights, cap, where), uniform_weights, soft_cap
+        )
         options = pullback(cotangents)
     return gradient.astype(dtype), None, *options, None
 
@@ -453,7 +462,9 @@ def _others(logits: Array, is_own: Array, soft_cap: Any) -> tuple[Array, Array, 
 
 def _label_margin_value(logits: Array, labels: Array, soft_cap: Any) -> Array:
     s, m, e = _others(logits, columns_equal(labels, logits.shape[-1]), soft_cap)
-    return (at_label(s, labels) - m) - jnp.log(jnp.sum(e, axis=-1))
+    total = jnp.sum(e, axis=-1)
+    alone = total == 0
+    return jnp.where(alone, jnp.inf, (at_label(s, labels) - m) - jnp.log(jnp.where(alone, 1, total)))
 
 
 def _label_margin_fwd(logits: Array, labels: Array, soft_cap: Any) -> tuple[Array, Any]:

@@ -53,14 +53,30 @@ def weighted(f: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     return total, [args[i] for i in positions], {k: options[k] for k in names}
 
 
+@functools.cache
+def reference_function(index: int, option_names: tuple[str, ...]) -> Any:
+    """The naive formula and its gradients, compiled once for every dtype."""
+    del option_names  # part of the key alone
+    case = CASES[index]
+
+    def both(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
+        total, data, values = weighted(case.naive, args, options)
+        return case.naive(*args, **options), jax.grad(total, argnums=(0, 1))(data, values)
+
+    return jax.jit(both)
+
+
 def reference(case: Case, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
     """Value and gradients of the naive formula in float64, at the rounded arguments."""
     with jax.enable_x64(True):
         args = tuple(jnp.asarray(x, F64) if is_float(x) else jnp.asarray(x) for x in map(np.asarray, args))
         options = {k: jnp.asarray(np.asarray(v), F64) for k, v in options.items()}
-        total, data, values = weighted(case.naive, args, options)
-        gradients = jax.grad(total, argnums=(0, 1))(data, values)
-        return np.asarray(case.naive(*args, **options)), jax.tree.map(np.asarray, gradients)
+        return jax.tree.map(np.asarray, reference_function(CASES.index(case), tuple(options))(args, options))
+
+
+def some_options(case: Case) -> list[dict[str, Any]]:
+    """None and all of them, where each on its own would cost too much compilation."""
+    return case.options[:1] + case.options[1:][-1:]
 
 
 def assert_close(got: Any, want: Any, unit: float, what: str) -> None:
@@ -88,7 +104,7 @@ def test_signature_and_docstring(case: Case) -> None:
 @EVERY
 @pytest.mark.parametrize("dtype", [BF16, F16, F32], ids=str)
 def test_value_and_gradients(case: Case, dtype: Any) -> None:
-    for options in case.options:
+    for options in case.options if dtype == F32 else some_options(case):
         args, values = example(case, dtype, options)
         want, want_gradients = reference(case, args, values)
         losses = case.loss(*args, **values)
@@ -106,7 +122,7 @@ def test_value_and_gradients(case: Case, dtype: Any) -> None:
 @EVERY
 def test_value_and_gradients_in_float64(case: Case) -> None:
     with jax.enable_x64(True):
-        for options in case.options:
+        for options in some_options(case):
             args, values = example(case, F64, options)
             want, want_gradients = reference(case, args, values)
             losses = case.loss(*args, **values)
@@ -129,7 +145,7 @@ def test_float32_stays_under_x64(case: Case) -> None:
 
 @EVERY
 def test_the_rule_is_that_of_the_function(case: Case) -> None:
-    for options in case.options:
+    for options in some_options(case):
         args, values = example(case, F32, options)
         total, data, values = weighted(case.loss, args, values)
         plain, _, _ = weighted(jaxloss.autodiff(case.loss), args, values)
@@ -137,14 +153,14 @@ def test_the_rule_is_that_of_the_function(case: Case) -> None:
         by_autodiff = jax.jit(jax.grad(plain, argnums=(0, 1)))(data, values)
         for got, want in zip(jax.tree.leaves(gradients), jax.tree.leaves(by_autodiff), strict=True):
             assert_close(got, want, 60 * UNIT[F32], f"{options}")
-        losses = jax.jit(case.loss)(*args, **values)
-        under_vjp = jax.jit(lambda x: jax.vjp(lambda x: case.loss(x, *args[1:], **values), x)[0])(args[0])
+        losses = jax.jit(lambda a, v: case.loss(*a, **v))(args, values)
+        under_vjp = jax.jit(lambda a, v: jax.vjp(lambda x: case.loss(x, *a[1:], **v), a[0])[0])(args, values)
         np.testing.assert_array_equal(under_vjp, losses)
 
 
 @EVERY
 def test_forward_mode(case: Case) -> None:
-    args, values = example(case, F32)
+    args, values = example(case, F32, case.options[0])
     total, data, values = weighted(jaxloss.autodiff(case.loss), args, values)
     tangents = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), (data, values))
     _, slope = jax.jit(lambda d, v: jax.jvp(total, (d, v), tangents))(data, values)
@@ -155,56 +171,61 @@ def test_forward_mode(case: Case) -> None:
 
 @EVERY
 def test_second_derivatives(case: Case) -> None:
+    """Forward over reverse and reverse over reverse, by all arguments and options, against the naive formula's."""
     with jax.enable_x64(True):
-        for options in case.options:
+        for options in some_options(case):
             args, values = example(case, F64, options)
             total, data, values = weighted(case.loss, args, values)
             naive, _, _ = weighted(case.naive, args, values)
-            want = jax.hessian(naive)(data, values)
-            for derivative in (jax.hessian(total), jax.jacrev(jax.grad(total))):
-                chex.assert_trees_all_close(jax.jit(derivative)(data, values), want, rtol=1e-9, atol=1e-9)
+            leaves, tree = jax.tree.flatten((data, values))
+            uneven = [jnp.cos(i + jnp.arange(x.size, dtype=F64)).reshape(x.shape) for i, x in enumerate(leaves)]
+            tangents = jax.tree.unflatten(tree, uneven)
+
+            def products(f: Any, tangents: Any = tangents) -> Any:
+                gradient = jax.grad(f, argnums=(0, 1))
+
+                def along(*at: Any) -> Any:
+                    slopes = zip(jax.tree.leaves(gradient(*at)), jax.tree.leaves(tangents), strict=True)
+                    return sum(jnp.vdot(g, t) for g, t in slopes)
+
+                return jax.jit(lambda *at: (jax.jvp(gradient, at, tangents)[1], jax.grad(along, argnums=(0, 1))(*at)))
+
+            forward, reverse = products(total)(data, values)
+            want, _ = products(naive)(data, values)
+            chex.assert_trees_all_close(forward, want, rtol=1e-7, atol=1e-7)
+            chex.assert_trees_all_close(reverse, want, rtol=1e-7, atol=1e-7)
             if case.second:
-                assert any(np.any(np.asarray(x) != 0) for x in jax.tree.leaves(want))
-            # by the options too: forward over reverse
-            tangent = jax.tree.map(jnp.ones_like, (data, values))
-            both = functools.partial(jax.jvp, primals=(data, values), tangents=tangent)
-            got = both(jax.grad(total, argnums=(0, 1)))[1]
-            true = both(jax.grad(naive, argnums=(0, 1)))[1]
-            if options.get("alpha") != 1.99:  # the slope in alpha of robust_loss is itself steep there
-                chex.assert_trees_all_close(got, true, rtol=1e-7, atol=1e-7)
+                assert any(np.any(np.asarray(x) != 0) for x in want[0])
 
 
-HARD = [
-    pytest.param(case, point, id=f"{name(case)}-{i}") for case in CASES for i, point in enumerate(case.hard)
-]
+HARD = [pytest.param(case, point, id=f"{name(case)}-{i}") for case in CASES for i, point in enumerate(case.hard)]
 
 
 @pytest.mark.parametrize(("case", "point"), HARD)
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
-def test_hard_points(case: Case, point: Any, compiled: bool) -> None:
+def test_hard_points(case: Case, point: Any) -> None:
     raw, options, want = point
     args = tuple(rounded(x, F32) for x in raw)
     loss = functools.partial(case.loss, **options)
-    loss = jax.jit(loss) if compiled else loss
-    losses = loss(*args)
-    # 4 ulp, and the threshold below which XLA flushes to 0
-    np.testing.assert_allclose(losses, want, rtol=4 * 2.0**-23, atol=128 * 2.0**-126)
-    assert not np.any(np.isnan(losses))
+    for losses in (loss(*args), jax.jit(loss)(*args)):
+        # 4 ulp, and the threshold below which XLA flushes to 0
+        np.testing.assert_allclose(losses, want, rtol=4 * 2.0**-23, atol=128 * 2.0**-126)
 
     def total(x: Any) -> Any:
         return jnp.sum(loss(x, *args[1:]))
 
-    gradient = jax.grad(total)(args[0])
+    gradient, hessian = jax.jit(lambda x: (jax.grad(total)(x), jax.hessian(total)(x)))(args[0])
     assert not np.any(np.isnan(gradient)), gradient
-    assert not np.any(np.isnan(jax.hessian(total)(args[0])))
-    true = np.asarray(want)
-    if case.loss not in (jaxloss.binary_cross_entropy, jaxloss.robust_loss) and np.all(np.isfinite(true)):
+    alone = case.rows and args[0].shape[-1] == 1  # the margin over no other class is a constant inf
+    tame = np.all(np.isfinite(args[0])) and np.all(np.isfinite(want)) and np.max(np.abs(gradient), initial=0) < 1e18
+    if tame and not alone:
+        assert np.all(np.isfinite(hessian)), hessian
+    if case.loss not in (jaxloss.binary_cross_entropy, jaxloss.robust_loss) and np.all(np.isfinite(want)):
         assert np.all(np.isfinite(gradient)), gradient
 
 
 @EVERY
 def test_transformations_change_nothing(case: Case) -> None:
-    args, values = example(case, F32)
+    args, values = example(case, F32, case.options[0])
     loss = functools.partial(case.loss, **values)
     extra = args[2:]  # class priors are not batched
 
@@ -212,14 +233,12 @@ def test_transformations_change_nothing(case: Case) -> None:
         losses, pullback = jax.vjp(lambda x: loss(x, y, *extra), x)
         return losses, pullback(jnp.ones_like(losses))[0]
 
-    eager = value_and_slope(*args[:2])
+    eager = value_and_slope(*args[:2])  # not compiled as a whole
 
     def same(got: Any) -> None:
         chex.assert_trees_all_close(got, eager, rtol=3e-6, atol=1e-6)
 
     same(jax.jit(value_and_slope)(*args[:2]))
-    wide_options = any(v.ndim and v.shape[0] == args[0].shape[0] for v in values.values())
-    assert not wide_options
     same(jax.vmap(value_and_slope)(*args[:2]))
     doubled = jax.vmap(jax.vmap(value_and_slope))(*(jnp.stack([x, x]) for x in args[:2]))
     same(jax.tree.map(lambda x: x[1], doubled))
@@ -232,41 +251,44 @@ def test_transformations_change_nothing(case: Case) -> None:
 
 
 @EVERY
-@pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
-def test_masked_slots_change_nothing(case: Case, dtype: Any) -> None:
-    for options in case.options:
-        args, values = example(case, dtype, options)
-        shape = args[0].shape[:-1] if case.rows else args[0].shape
-        where = jnp.asarray(rng().random(shape) < 0.5).at[0].set(True)
-        spread = where[..., None] if case.rows else where
+@pytest.mark.parametrize("which", [0, -1], ids=["plain", "options"])
+def test_masked_slots_change_nothing(case: Case, which: int) -> None:
+    args, values = example(case, BF16 if which == 0 else F32, case.options[which])
+    shape = args[0].shape[:-1] if case.rows else args[0].shape
+    where = jnp.asarray(rng().random(shape) < 0.5).at[0].set(True)
+    spread = where[..., None] if case.rows else where
 
-        def poisoned(x: Any, spread: Any = spread, where: Any = where, shape: Any = shape) -> Any:
-            if is_float(x):
-                return jnp.where(spread, x, jnp.nan)
-            return jnp.where(where, x, -100) if x.shape == shape else x
+    def poisoned(x: Any) -> Any:
+        if is_float(x):
+            return jnp.where(spread, x, jnp.nan)
+        return jnp.where(where, x, -100) if x.shape == shape else x
 
-        bad = (*(poisoned(x) for x in args[:2]), *args[2:])
-        clean_total, data, values = weighted(lambda *a, w=where, **o: jnp.where(w, case.loss(*a, **o), 0), args, values)
-        bad_total, bad_data, _ = weighted(functools.partial(case.loss, where=where), bad, values)
-        want = jax.grad(clean_total, argnums=(0, 1))(data, values)
-        got = jax.jit(jax.grad(bad_total, argnums=(0, 1)))(bad_data, values)
-        chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-6)
-        losses = case.loss(*bad, where=where, **values)
-        assert np.all(np.asarray(losses)[~np.asarray(where)] == 0)
-        np.testing.assert_allclose(losses, jnp.where(where, case.loss(*args, **values), 0), rtol=1e-6)
-        plain = weighted(jaxloss.autodiff(functools.partial(case.loss, where=where)), bad, values)[0]
-        assert not any(np.any(np.isnan(x)) for x in jax.tree.leaves(jax.grad(plain, argnums=(0, 1))(bad_data, values)))
-        second = jax.grad(lambda d: sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(bad_total)(d, values))))(bad_data)  # noqa: B023
-        assert not any(np.any(np.isnan(x)) for x in jax.tree.leaves(second))
-        nothing = case.loss(*bad, where=jnp.zeros(shape, bool), **values)
-        assert jaxloss.mean(nothing, where=jnp.zeros(shape, bool)) == 0
+    bad = (*(poisoned(x) for x in args[:2]), *args[2:])
+    masked = functools.partial(case.loss, where=where)
+    clean, data, values = weighted(lambda *a, **o: jnp.where(where, case.loss(*a, **o), 0), args, values)
+    dirty, bad_data, _ = weighted(masked, bad, values)
+    by_autodiff, _, _ = weighted(jaxloss.autodiff(masked), bad, values)
+
+    def slopes(f: Any, *at: Any) -> Any:
+        return jax.jit(jax.value_and_grad(f, argnums=(0, 1)))(*at)
+
+    want = slopes(clean, data, values)
+    chex.assert_trees_all_close(slopes(dirty, bad_data, values), want, rtol=2e-5, atol=2e-6)
+    loose = {"rtol": 2e-2, "atol": 2e-2} if which == 0 else {"rtol": 1e-4, "atol": 1e-5}
+    chex.assert_trees_all_close(slopes(by_autodiff, bad_data, values), want, **loose)
+    losses = masked(*bad, **values)
+    assert np.all(np.asarray(losses)[~np.asarray(where)] == 0)
+    nothing = case.loss(*bad, where=jnp.zeros(shape, bool), **values)
+    assert np.all(nothing == 0)
+    assert jaxloss.mean(nothing, where=jnp.zeros(shape, bool)) == 0
+    if which == 0:
+        second = jax.jit(jax.grad(lambda x: sum(jnp.sum(jnp.square(g)) for g in jax.grad(dirty)(x, values))))(bad_data)
+        assert not any(np.any(np.isnan(x)) for x in second)
 
 
 @EVERY
 def test_sharding_changes_nothing(case: Case) -> None:
-    args, values = example(case, F32)
-    if len(jax.devices()) < 8:
-        pytest.fail("tests/conftest.py gives 8 virtual devices")
+    args, values = example(case, F32, case.options[0])
     mesh = Mesh(np.asarray(jax.devices()[:8]), ("batch",))
     rows = NamedSharding(mesh, PartitionSpec("batch"))
     big = tuple(jnp.concatenate([x] * 8)[:8] for x in args[:2])
@@ -316,10 +338,8 @@ def test_bad_input_raises(case: Case) -> None:
                 case.loss(*args, **{option: np.full(np.shape(value), bad)})
 
 
-@EVERY
+@pytest.mark.parametrize("case", [case for case in CASES if case.rows], ids=name)
 def test_class_axis(case: Case) -> None:
-    if not case.rows:
-        pytest.skip("elementwise: has no class axis")
     args, values = example(case, F32)
     want = case.loss(*args, **values)
     same_rank = args[1].ndim == args[0].ndim

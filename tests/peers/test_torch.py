@@ -365,9 +365,7 @@ DIFFERENCES = [
         "lost in σ − 1",
         gradient=True,
     ),
-    Difference(
-        "yes at inf", *sigmoid_entropy(1.0), INF, lambda z: 0, NAN, "0 · inf, for the no that has no part in it"
-    ),
+    Difference("yes at inf", *sigmoid_entropy(1.0), INF, lambda z: 0, NAN, "0 · inf, for the no that has no part in it"),
     Difference(
         "soft margin",
         *SOFT_MARGIN,
