@@ -102,11 +102,18 @@ ROWS = [
 TOLERANCE = {"bfloat16": 2e-2, "float32": 2e-6, "float64": 1e-14}
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join([row.name, row.arguments.__name__, *row.options]))
+# optax has no gradient of the multi-class sparsemax loss in bfloat16: its projection raises.
+PAIRS = [
+    (row, dtype) for row in ROWS for dtype in TOLERANCE if (row.name, dtype) != ("multiclass_sparsemax_loss", "bfloat16")
+]
+
+
+def pair_id(x):
+    return x if isinstance(x, str) else "-".join([x.name, x.arguments.__name__, *x.options])
+
+
+@pytest.mark.parametrize(("row", "dtype"), PAIRS, ids=pair_id)
 def test_values_and_gradients_are_the_same(row, dtype):
-    if dtype == "bfloat16" and row.name == "multiclass_sparsemax_loss":
-        pytest.skip("optax has no gradient in bfloat16: its projection raises")
     with jax.enable_x64(dtype == "float64"):
         arguments = {f"argument {i}": x for i, x in enumerate(row.arguments(np.random.default_rng(7)))}
         arguments |= row.options
