@@ -82,6 +82,7 @@ def _odds(z: Array, y: Array) -> tuple[Array, Array, Array, Array]:
     e, largest = jnp.exp(-jnp.abs(z)), jnp.finfo(z.dtype).max
     step = jnp.minimum(_numerics.half_positive(z, 1e18) * largest, 1)  # 1 for z > 0, else 0
     hard = 1 - jnp.minimum(jnp.minimum(y, 1 - y) * largest, 1)
+    step, hard = jax.lax.stop_gradient((step, hard))  # constants but for their jumps
     return e, step * e + (1 - step), (1 - step) * e + step, hard
 
 
@@ -107,10 +108,17 @@ def _mistake_slope(z: Array, y: Array) -> Array:
     return jnp.where(hard, jnp.where(y == 1, p, -not_p), (2 * y - 1) * p * not_p / q)
 
 
+@jax.custom_jvp
 def _log_focus(z: Array, y: Array) -> Array:
     """log q."""
     linear, small = _minus_log_mistake(z, y)
     return -(linear + small)
+
+
+_log_focus.defjvps(
+    lambda dz, _, z, y: -dz * _mistake_slope(z, y),
+    lambda dy, log_q, z, y: dy * (_numerics.sigmoid(-z) - _numerics.sigmoid(z)) * jnp.exp(-log_q),
+)
 
 
 _focus.defjvps(
