@@ -1,6 +1,6 @@
 """Time of compiled functions, as a ratio to optax in the same run, and the temporary memory they take.
 
-Absolute times drift with the machine, so that each round calls every library once, in turn, and the ratio of a row is
+Absolute times drift with the machine, so that each round times every library once, in turn, and the ratio of a row is
 the median over its rounds.
 """
 
@@ -203,6 +203,7 @@ def measure(row: Row, seconds: float) -> list[str]:
         times = [0.0] * len(calls)
         for i in range(len(calls)):
             turn = (i + len(rounds)) % len(calls)  # nobody always comes first
+            calls[turn]()  # as in training, where a step follows itself: what another gave back is not freed on its time
             start = time.perf_counter()
             calls[turn]()
             times[turn] = time.perf_counter() - start
@@ -224,7 +225,7 @@ def measure(row: Row, seconds: float) -> list[str]:
 
 def run(*, small: bool, only: str) -> None:
     chosen = [row for row in rows(small) if only in row.title()]
-    lines = [measure(row, seconds=0 if small else 10) for row in track(chosen, "speed", console=tables.console)]
+    lines = [measure(row, seconds=0 if small else 4) for row in track(chosen, "speed", console=tables.console)]
     peer = "torch is not installed" if torch is None else f"torch {torch.__version__}"
     columns = "ratio to optax", "bound", "ms", "optax ms", "torch ratio", "temp MB", "optax temp MB", "rounds"
     note = f"value_and_grad of the mean unless forward; jax {jax.__version__}, optax {optax.__version__}, {peer}"

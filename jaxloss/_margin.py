@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from optax import projections
 
-from jaxloss import _check, _rules, _softmax
+from jaxloss import _check, _exponentials, _rules, _softmax
 from jaxloss._rules import partials
 
 # The binary losses are functions of the margin m = y f of a score f and a label y in {−1, 1}; `where` is over elements.
@@ -306,7 +306,7 @@ def _multiclass(scores: Array, labels: Array, where: Any, margin: Array) -> Arra
     if where is not None:
         scores = jnp.where(where[..., None], scores, 0)
     own, invalid = _softmax.pick(scores, labels, where)
-    is_label = _softmax.columns_equal(labels, scores.shape[-1])
+    is_label = _exponentials.columns_equal(labels, scores.shape[-1])
     best = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=-1)
     behind = margin + _rules.wide(best) - _rules.wide(own)
     loss = jnp.where(behind > 0, behind, 0 * invalid) + invalid * _rules.wide(own)
@@ -375,9 +375,9 @@ def _simplex(scores: Array) -> tuple[Array, Array]:
 
 def _multiclass_sparsemax_value(scores: Array, labels: Array) -> Array:
     z, p = _simplex(scores)
-    others = jnp.where(_softmax.columns_equal(labels, scores.shape[-1]), 0, p)
+    others = jnp.where(_exponentials.columns_equal(labels, scores.shape[-1]), 0, p)
     threshold = jnp.max(z - p, axis=-1, where=p > 0, initial=-jnp.inf)
-    missing = jnp.maximum(threshold - _softmax.at_label(z, labels), 0)
+    missing = jnp.maximum(threshold - _exponentials.at_label(z, labels), 0)
     return 0.5 * (jnp.square(jnp.sum(others, axis=-1)) + jnp.sum(jnp.square(others), axis=-1)) + missing
 
 
@@ -389,7 +389,7 @@ def _multiclass_sparsemax_fwd(scores: Array, labels: Array) -> tuple[Array, Any]
 def _multiclass_sparsemax_bwd(residuals: Any, cotangent: Array) -> tuple[Array, None]:
     scores, labels = residuals
     _, p = _simplex(scores)
-    is_label = _softmax.columns_equal(labels, scores.shape[-1])
+    is_label = _exponentials.columns_equal(labels, scores.shape[-1])
     others = jnp.where(is_label, 0, p)
     gradient = jnp.where(is_label, -jnp.sum(others, axis=-1, keepdims=True), others)
     return (cotangent[..., None] * gradient).astype(scores.dtype), None

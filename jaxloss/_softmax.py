@@ -1,17 +1,10 @@
-"""What the softmax losses share: sums of exponentials that lose no digits, and the rules that go with them.
+"""What the softmax losses are made of: a few numbers a row, each with its rule, on the sums of `_exponentials`.
 
-Notation: s are the logits as the softmax sees them (in float32 or wider, soft-capped), m their maximum in the row,
-e = exp(s − m), Z = Σ e, and lse = m + log Z their log-sum-exp. Arrays are [..., K], the classes last. A logit of −inf is
-a class that cannot occur: the row is that of the other classes.
-
-Losses and gradients near 0 need Σ over the *other* classes, others = Z − e_y, without the subtraction: for [20, 0, 0] and
-label 0 it is 4e-9, and 1 + 4e-9 is 1 in float32. On CPU, XLA fuses a plain sum of exponentials into one fast pass, but a
-sum under a select or a compare not. So the sums here are plain: by blocks of columns, of which only the one that holds
-the excluded class is done again; or over an array in which that class has been set to 0.
+Notation as there: s are the scores, m their maximum in the row, e = exp(s − m), Z = Σ e, R = Z − 1 without the
+subtraction, lse = m + log Z. Arrays are [..., K], the classes last; a logit of −inf is a class that cannot occur.
 """
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -20,76 +13,25 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxloss import _numerics, _rules
-
-
-def scores(logits: Array, soft_cap: Array | None) -> Array:
-    """s: the logits in float32 or wider, or c·tanh(logits/c). −inf stays −inf under the cap."""
-    z = _rules.wide(logits)
-    if soft_cap is None:
-        return z
-    cap = soft_cap.astype(z.dtype)
-    return jnp.where(z == -jnp.inf, z, cap * _numerics.tanh(z / cap))
-
-
-def _cap_slope(logits: Array, soft_cap: Array) -> Array:
-    """ds/dlogit = 1/cosh²(logit/c)."""
-    z = _rules.wide(logits)
-    return _numerics.sech_squared(z / soft_cap.astype(z.dtype))
-
-
-def maximum(logits: Array, soft_cap: Array | None) -> Array:
-    """m, above −inf, as a constant: no result depends on which shift is taken out of the exponentials."""
-    # The maximum is taken in the dtype of the logits, where it is exact and reads the least; the cap is monotone.
-    m = scores(jnp.max(logits, axis=-1), soft_cap)
-    return lax.stop_gradient(jnp.maximum(m, jnp.finfo(m.dtype).min))
-
-
-def gap(m: Array, s: Array) -> Array:
-    """m − s ≥ 0, and 0 where both are infinite."""
-    return jnp.where(s == jnp.inf, 0, m - s)
-
-
-def finite(s: Array) -> Array:
-    """inf as the largest number. The sums do without it, one operation an element less: see `_one_block`."""
-    return jnp.minimum(s, jnp.finfo(s.dtype).max)
-
-
-def shifted_exp(s: Array, m: Array, exact: bool = False) -> Array:
-    """exp(s − m). Unless the subtraction is exact, its rounding error is put back: worth up to 28 ulp."""
-    m = finite(m)
-    d = s - m
-    e = jnp.exp(d)
-    if exact:
-        return e
-    part = d - s  # what of −m the rounded difference holds (Knuth's two-sum; XLA folds shorter forms away)
-    return e + e * jnp.where(d > -200, (s - (d - part)) - (m + part), 0)
-
-
-def _is_exact(logits: Array, soft_cap: Array | None) -> bool:
-    """Whether s − m is exact in float32 where it counts: two 8- or 11-bit numbers."""
-    return logits.dtype.itemsize <= 2 and soft_cap is None
-
-
-def _along(x: Array, columns: Array) -> Array:
-    """x[..., columns], through integers: XLA's CPU backend may widen a whole 16-bit float array to gather from it."""
-    bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-    return lax.bitcast_convert_type(jnp.take_along_axis(bits, columns, axis=-1), x.dtype)
-
-
-def at_label(x: Array, labels: Array) -> Array:
-    """x[..., label], for labels in range."""
-    return jnp.take_along_axis(x, labels[..., None], axis=-1)[..., 0]
+from jaxloss._exponentials import (
+    ONE_BLOCK,
+    at_label,
+    cap_slope,
+    columns_equal,
+    finite,
+    gap,
+    is_exact,
+    maximum,
+    scores,
+    shifted_exp,
+    sum_of_others,
+    sum_of_rest,
+)
 
 
 def times(weight: Array, loss: Array) -> Array:
     """weight · loss, with 0 · inf = 0: what has no weight may be impossible."""
     return weight * jnp.where((weight == 0) & jnp.isinf(loss), 0, loss)
-
-
-@functools.partial(jnp.vectorize, signature="(k),()->(k)")
-def _without(e: Array, label: Array) -> Array:
-    """e with 0 at the label: in place, where a select would be one more pass; row by row, so that it stays sharded."""
-    return e.at[label].set(0, mode="promise_in_bounds")
 
 
 def in_range(labels: Array, scores: Array) -> tuple[Array, Array]:
@@ -109,108 +51,6 @@ def weight_of(class_weights: Array, labels: Array, like: Array) -> Array:
     return class_weights.astype(like.dtype)[jnp.clip(labels, 0, class_weights.shape[-1] - 1)]
 
 
-def columns_equal(labels: Array, classes: int) -> Array:
-    """[..., K]: whether a column is the label. Compared as floats, which XLA's CPU backend does faster, while exact."""
-    dtype = jnp.float32 if classes <= 2**24 else jnp.int32
-    columns = lax.optimization_barrier(jnp.arange(classes, dtype=dtype))
-    return columns == labels.astype(dtype)[..., None]
-
-
-# --- Sums by blocks of columns --------------------------------------------------------------------------------------
-
-
-def _block_size(classes: int) -> int:
-    """A divisor of the number of classes near 160, or 256 where there is none from 16 to 2048."""
-    if classes <= 64:
-        return classes
-    divisors = [b for b in range(16, 2049) if classes % b == 0]
-    return min(divisors, key=lambda b: abs(math.log(b / 160)), default=256)
-
-
-def _block_sums(logits: Array, m: Array, soft_cap: Array | None) -> tuple[Array, int]:
-    """Σ exp(s − m) by blocks of columns, [..., blocks], and the size of a block."""
-    *batch, classes = logits.shape
-    size = _block_size(classes)
-    exact = _is_exact(logits, soft_cap)
-    # The barriers keep XLA from widening the logits once for this pass and the backward one, and storing that.
-    if classes % size == 0:
-        blocks = lax.optimization_barrier(logits.reshape(*batch, classes // size, size))
-        e = shifted_exp(scores(blocks, soft_cap), m[..., None, None], exact)
-        return jnp.sum(e, axis=-1), size
-    row = lax.optimization_barrier(logits.reshape(*batch, 1, classes))
-    e = shifted_exp(scores(row, soft_cap), m[..., None, None], exact)
-    window = (1,) * (e.ndim - 1) + (size,)
-    padding = ((0, 0),) * (e.ndim - 1) + ((0, -classes % size),)
-    zero = jnp.zeros((), e.dtype)
-    return lax.reduce_window(e, zero, lax.add, window, window, padding)[..., 0, :], size
-
-
-def _one_block(logits: Array, m: Array, soft_cap: Array | None, block: Array, size: int) -> tuple[Array, Array]:
-    """The exponentials of one block a row, 0 behind the last class, and their columns."""
-    columns = block[..., None] * size + jnp.arange(size)
-    inside = columns < logits.shape[-1]
-    values = lax.optimization_barrier(_along(logits, jnp.minimum(columns, logits.shape[-1] - 1)))
-    e = shifted_exp(finite(scores(values, soft_cap)), m[..., None], _is_exact(logits, soft_cap))
-    return jnp.where(inside, e, 0), columns
-
-
-def _all_but_block(sums: Array, block: Array) -> Array:
-    return jnp.sum(jnp.where(jnp.arange(sums.shape[-1]) == block[..., None], 0, sums), axis=-1)
-
-
-@jax.custom_jvp
-def sum_of_others(logits: Array, soft_cap: Any, m: Array, labels: Array, where: Any) -> Array:
-    """Σ exp(s − m) over the classes that are not the label; 1 in a masked row."""
-    sums, size = _block_sums(logits, m, soft_cap)
-    block = labels // size
-    e, columns = _one_block(logits, m, soft_cap, block, size)
-    others = _all_but_block(sums, block) + jnp.sum(jnp.where(columns == labels[..., None], 0, e), axis=-1)
-    return others if where is None else jnp.where(where, others, 1)
-
-
-@sum_of_others.defjvp
-def _sum_of_others_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    logits, soft_cap, m, labels, where = primals
-    e, ds = _exp_and_tangent(logits, soft_cap, m, where, tangents)
-    others = jnp.where(columns_equal(labels, logits.shape[-1]), 0, e)
-    return sum_of_others(*primals), jnp.sum(others * ds, axis=-1)
-
-
-@jax.custom_jvp
-def sum_of_rest(logits: Array, soft_cap: Any, m: Array, where: Any) -> Array:
-    """R = Z − 1 = Σ exp(s − m) over the classes that are not the (first) maximum; 0 in a masked row.
-
-    The maximum is looked for in the block of the largest sum. If it is elsewhere, that sum is above 1, R too, and
-    nothing is lost in subtracting 1.
-    """
-    sums, size = _block_sums(logits, m, soft_cap)
-    block = jnp.argmax(sums, axis=-1)
-    e, _ = _one_block(logits, m, soft_cap, block, size)
-    top = e == 1
-    count = jnp.sum(top, axis=-1).astype(e.dtype)
-    rest = _all_but_block(sums, block) + jnp.sum(jnp.where(top, 0, e), axis=-1) + (count - 1)
-    return rest if where is None else jnp.where(where, rest, 0)
-
-
-@sum_of_rest.defjvp
-def _sum_of_rest_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    logits, soft_cap, m, where = primals
-    e, ds = _exp_and_tangent(logits, soft_cap, m, where, tangents)
-    return sum_of_rest(*primals), jnp.sum(e * ds, axis=-1)  # m is a constant: dR = dZ
-
-
-def _exp_and_tangent(logits: Array, soft_cap: Any, m: Array, where: Any, tangents: Any) -> tuple[Array, Array]:
-    """e and the tangent of s, both harmless in a masked row."""
-    if where is not None:
-        logits = jnp.where(where[..., None], logits, 0)
-        m = jnp.where(where, m, 0)
-    if soft_cap is None:
-        s, ds = scores(logits, None), _rules.wide(tangents[0], m)
-    else:
-        s, ds = jax.jvp(scores, (logits, soft_cap), (tangents[0], tangents[1]))
-    return shifted_exp(finite(s), m[..., None], _is_exact(logits, soft_cap)), ds
-
-
 # --- Integer labels -------------------------------------------------------------------------------------------------
 
 
@@ -225,8 +65,51 @@ def integer_terms(logits: Array, labels: Array, uniform_weights: Any, soft_cap: 
 
 
 def _integer_terms_value(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
-    terms, _ = _integer_sums(logits, labels, uniform_weights, soft_cap, where)
-    return terms
+    m, label_score, invalid = _maximum_and_label(logits, labels, soft_cap, where)
+    others = sum_of_others(logits, soft_cap, m, in_range(labels, logits)[0], where)
+    log_sum = _log_sum(label_score, m, others)
+    uniform = None
+    if uniform_weights is not None:
+        uniform, _, _ = _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
+    return *_nll_and_lse(m, label_score, log_sum, invalid, where), uniform
+
+
+def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) -> tuple[Array, Array, Array]:
+    """m, s_y, and what to add to a loss; harmless in a masked row."""
+    m = maximum(logits, soft_cap)
+    safe, invalid = in_range(labels, logits)
+    label_score = scores(at_label(logits, safe), soft_cap)
+    if where is None:
+        return m, label_score, invalid
+    return jnp.where(where, m, 0), jnp.where(where, label_score, 0), jnp.where(where, invalid, 0)
+
+
+def _log_sum(label_score: Array, m: Array, others: Array) -> Array:
+    """log Z, exact for a label at the maximum, whose e is 1."""
+    return jnp.log1p(others - (1 - shifted_exp(finite(label_score), m)))
+
+
+def _nll_and_lse(m: Array, label_score: Array, log_sum: Array, invalid: Array, where: Any) -> tuple[Array, Array]:
+    nll, lse = gap(m, label_score) + log_sum + invalid, m + log_sum + invalid
+    return (nll, lse) if where is None else (jnp.where(where, nll, 0), jnp.where(where, lse, 0))
+
+
+def _uniform_term(
+    logits: Array, weights: Array, soft_cap: Any, m: Array, log_sum: Array, where: Any
+) -> tuple[Array, Array, Array]:
+    """Σ_k w_k (lse − s_k)/K over the K classes that can occur, Σ_k w_k over them, and K."""
+    s = finite(scores(lax.optimization_barrier(logits), soft_cap))
+    largest = jnp.finfo(s.dtype).max
+    # Without a select, which keeps XLA from fusing: a quarter of s is finite where s is −inf, and nowhere else as low.
+    quarter = jnp.maximum(0.25 * s, -0.5 * largest)
+    occurs = 2 * _numerics.half_positive(quarter + 0.375 * largest, 1)
+    quarter_gaps = jnp.sum(weights * occurs * (0.25 * finite(m)[..., None] - quarter), axis=-1)
+    count = jnp.maximum(jnp.sum(occurs, axis=-1), 1)
+    total = weights * count if weights.ndim == 0 else jnp.sum(weights * occurs, axis=-1)
+    uniform = (4 * quarter_gaps + total * log_sum) / count
+    if where is None:
+        return uniform, total, count
+    return jnp.where(where, uniform, 0), jnp.where(where, total, 0), jnp.where(where, count, 1)
 
 
 def _keeps_exp(logits: Array, uniform_weights: Any, soft_cap: Any) -> bool:
@@ -238,85 +121,64 @@ def _keeps_exp(logits: Array, uniform_weights: Any, soft_cap: Any) -> bool:
     return logits.dtype.itemsize >= 4 and uniform_weights is None and soft_cap is None
 
 
-def _integer_sums(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
-    """The terms, and what the backward pass makes its gradient of: (m, e or None, e_y, others)."""
-    labels, invalid = in_range(labels, logits)
-    m = maximum(logits, soft_cap)
-    label_score = scores(at_label(logits, labels), soft_cap)
-    if where is not None:
-        m, label_score = jnp.where(where, m, 0), jnp.where(where, label_score, 0)
-        invalid = jnp.where(where, invalid, 0)
-    label_e = shifted_exp(finite(label_score), m)
+def _integer_terms_fwd(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
+    m, label_score, invalid = _maximum_and_label(logits, labels, soft_cap, where)
+    safe = in_range(labels, logits)[0]
+    e = None
     if _keeps_exp(logits, uniform_weights, soft_cap):
         s = logits if where is None else jnp.where(where[..., None], logits, 0)
-        e = shifted_exp(finite(s), m[..., None])
-        e = _without(e, labels)
+        e = _with(shifted_exp(finite(s), m[..., None]), safe, jnp.zeros_like(m))
         others = jnp.sum(e, axis=-1)
     else:
-        e, others = None, sum_of_others(logits, soft_cap, m, labels, where)
-    log_sum = jnp.log1p(others - (1 - label_e))  # exact for a label at the maximum, whose e is 1
-    nll = gap(m, label_score) + log_sum + invalid
-    lse = m + log_sum + invalid
-    uniform = None if uniform_weights is None else _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
-    if where is not None:
-        nll, lse = jnp.where(where, nll, 0), jnp.where(where, lse, 0)
-    return (nll, lse, uniform), (m, e, label_e, others)
-
-
-def _uniform_term(logits: Array, weights: Array, soft_cap: Any, m: Array, log_sum: Array, where: Any) -> Array:
-    """Σ_k w_k (lse − s_k)/K over the K classes that can occur."""
-    if where is not None:
-        logits = jnp.where(where[..., None], logits, 0)
-    s = scores(logits, soft_cap)
-    occurs = s > -jnp.inf
-    gaps = jnp.where(occurs, times(weights, gap(m[..., None], jnp.where(occurs, s, 0))), 0)
-    total, count = _occurring(occurs, weights)
-    uniform = (jnp.sum(gaps, axis=-1) + total * log_sum) / count
-    return uniform if where is None else jnp.where(where, uniform, 0)
-
-
-def _occurring(occurs: Array, weights: Array) -> tuple[Array, Array]:
-    """The total weight and the number of the classes that can occur."""
-    total = jnp.sum(jnp.where(occurs, weights, 0), axis=-1)
-    return total, jnp.maximum(jnp.sum(occurs, axis=-1), 1).astype(total.dtype)
-
-
-def _integer_terms_fwd(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
-    terms, (m, e, label_e, others) = _integer_sums(logits, labels, uniform_weights, soft_cap, where)
-    # Two numbers a row beside one array of the logits' size: one alone, the log-sum-exp, would cost the digits of
+        others = sum_of_others(logits, soft_cap, m, safe, where)
+    log_sum = _log_sum(label_score, m, others)
+    uniform = total = count = None
+    if uniform_weights is not None:
+        uniform, total, count = _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
+    terms = *_nll_and_lse(m, label_score, log_sum, invalid, where), uniform
+    # A few numbers a row beside one array of the logits' size: one alone, the log-sum-exp, would cost the digits of
     # large logits and of tiny losses.
-    kept = (logits, None, m) if e is None else (None, e, label_e)
-    return terms, (*kept, others, labels, uniform_weights, soft_cap, where)
+    of_rows = m, label_score, others, total, count
+    return terms, (logits if e is None else None, e, of_rows, labels, uniform_weights, soft_cap, where)
+
+
+def _with(x: Array, labels: Array, value: Array) -> Array:
+    """x with another value at the label."""
+    if x.shape[-1] <= ONE_BLOCK:
+        return jnp.where(columns_equal(labels, x.shape[-1]), value[..., None], x)
+    return _in_place(x, labels, value)
+
+
+@functools.partial(jnp.vectorize, signature="(k),(),()->(k)")
+def _in_place(x: Array, label: Array, value: Array) -> Array:
+    """As the select, without its pass over x: in float32, XLA writes to x itself. Row by row, so that it stays sharded."""
+    return x.at[label].set(value, mode="promise_in_bounds")
 
 
 def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
-    logits, e, row, others, labels, uniform_weights, soft_cap, where = residuals
+    logits, e, (m, label_score, others, total, count), labels, uniform_weights, soft_cap, where = residuals
     nll_bar, lse_bar, uniform_bar = cotangents
-    classes = (logits if e is None else e).shape[-1]
-    safe, invalid = in_range(labels, logits if e is None else e)
-    logits = lax.optimization_barrier(logits)
-    if e is None:
-        m = row
-        label_score = scores(at_label(logits, safe), soft_cap)
-        label_e = shifted_exp(finite(label_score), m)
-        s = finite(scores(logits, soft_cap))
-        e = shifted_exp(s, m[..., None], _is_exact(logits, soft_cap))
-        dtype = logits.dtype
-    else:
-        label_e, dtype = row, e.dtype
+    keeps_exp = e is not None
+    safe, invalid = in_range(labels, e if keeps_exp else logits)
+    label_e = shifted_exp(finite(label_score), m)
     z = others + label_e
     # The label's gradient is −others/Z, never p − 1.
     at_others = (nll_bar + lse_bar) / z + invalid
     at_own = (lse_bar * label_e - nll_bar * others) / z + invalid
-    is_label = columns_equal(safe, classes)
-    gradient = jnp.where(is_label, at_own[..., None], e * at_others[..., None])
+    if keeps_exp:  # alone, and with nothing in a masked row that 0 would not cancel
+        if where is not None:
+            at_others, at_own = jnp.where(where, at_others, 0), jnp.where(where, at_own, 0)
+        return _with(e * at_others[..., None], safe, at_own), None, None, None, None
+
+    logits = lax.optimization_barrier(logits)
+    s = finite(scores(logits, soft_cap))
+    e = shifted_exp(s, m[..., None], is_exact(logits, soft_cap))
+    gradient = jnp.where(columns_equal(safe, logits.shape[-1]), at_own[..., None], e * at_others[..., None])
     if uniform_weights is not None:
-        occurs = s > -jnp.inf
-        total, count = _occurring(occurs, uniform_weights)
         pull = (total / z)[..., None] * e - uniform_weights
-        gradient = gradient + jnp.where(occurs, (uniform_bar / count)[..., None] * pull, 0)
+        gradient = gradient + jnp.where(s > -jnp.inf, (uniform_bar / count)[..., None] * pull, 0)
     if soft_cap is not None:
-        gradient = gradient * _cap_slope(logits, soft_cap)
+        gradient = gradient * cap_slope(logits, soft_cap)
     if where is not None:
         gradient = jnp.where(where[..., None], gradient, 0)
     options = (uniform_weights, soft_cap)
@@ -325,7 +187,7 @@ def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
             lambda weights, cap: _integer_terms_value(logits, labels, weights, cap, where), uniform_weights, soft_cap
         )
         options = pullback(cotangents)
-    return gradient.astype(dtype), None, *options, None
+    return gradient.astype(logits.dtype), None, *options, None
 
 
 integer_terms.defvjp(_integer_terms_fwd, _integer_terms_bwd)
@@ -383,14 +245,14 @@ def _soft_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     loss_bar, lse_bar = cotangents
     logits = lax.optimization_barrier(logits)
     s = scores(logits, soft_cap)
-    e = shifted_exp(finite(s), m[..., None], _is_exact(logits, soft_cap))
+    e = shifted_exp(finite(s), m[..., None], is_exact(logits, soft_cap))
     t = targets(labels, smoothing, class_weights, s)
     z = (1 + rest)[..., None]
     # p Σt − t as e·(Σt − t) − t·(Z − e), where Z − e is R + (1 − e): neither difference cancels for a hard label.
     pull = e * (jnp.sum(t, axis=-1, keepdims=True) - t) - t * (rest[..., None] + (1 - e))
     gradient = (loss_bar[..., None] * pull + lse_bar[..., None] * e) / z
     if soft_cap is not None:
-        gradient = gradient * _cap_slope(logits, soft_cap)
+        gradient = gradient * cap_slope(logits, soft_cap)
     label_gradient = loss_bar[..., None] * (gap(m[..., None], s) + jnp.log1p(rest)[..., None])
     label_gradient = label_gradient if class_weights is None else class_weights * label_gradient
     label_gradient = label_gradient if smoothing is None else (1 - smoothing[..., None]) * label_gradient
@@ -430,13 +292,13 @@ def _neg_log_softmax_bwd(residuals: Any, cotangent: Array) -> tuple[Array, Any]:
     logits, soft_cap = residuals
     m = maximum(logits, soft_cap)
     rest = sum_of_rest(logits, soft_cap, m, None)[..., None]
-    e = shifted_exp(finite(scores(logits, soft_cap)), m[..., None], _is_exact(logits, soft_cap))
+    e = shifted_exp(finite(scores(logits, soft_cap)), m[..., None], is_exact(logits, soft_cap))
     total = jnp.sum(cotangent, axis=-1, keepdims=True)
     gradient = (e * (total - cotangent) - cotangent * (rest + (1 - e))) / (1 + rest)
     if soft_cap is None:
         return gradient.astype(logits.dtype), None
     _, pullback = jax.vjp(lambda cap: _neg_log_softmax_value(logits, cap), soft_cap)
-    return (gradient * _cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangent)
+    return (gradient * cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangent)
 
 
 neg_log_softmax.defvjp(_neg_log_softmax_fwd, _neg_log_softmax_bwd)
@@ -479,7 +341,7 @@ def _label_margin_bwd(residuals: Any, cotangent: Array) -> tuple[Array, None, An
     if soft_cap is None:
         return gradient.astype(logits.dtype), None, None
     _, pullback = jax.vjp(lambda cap: _label_margin_value(logits, labels, cap), soft_cap)
-    return (gradient * _cap_slope(logits, soft_cap)).astype(logits.dtype), None, *pullback(cotangent)
+    return (gradient * cap_slope(logits, soft_cap)).astype(logits.dtype), None, *pullback(cotangent)
 
 
 label_margin.defvjp(_label_margin_fwd, _label_margin_bwd)
@@ -510,7 +372,7 @@ def _margin_parts(logits: Array, soft_cap: Any) -> tuple[Array, Array, Array, Ar
     own_margin = _label_margin_value(logits, top, soft_cap)
     m = maximum(logits, soft_cap)
     s = finite(scores(logits, soft_cap))
-    e = shifted_exp(s, m[..., None], _is_exact(logits, soft_cap))
+    e = shifted_exp(s, m[..., None], is_exact(logits, soft_cap))
     rest = sum_of_rest(logits, soft_cap, m, None)[..., None]
     low = (s - finite(m)[..., None]) - jnp.log(jnp.where(is_top, 1, 1 + (rest - e)))
     return is_top, own_margin, low, e
@@ -535,7 +397,7 @@ def _margins_bwd(residuals: Any, cotangent: Array) -> tuple[Array, Any]:
     if soft_cap is None:
         return gradient.astype(logits.dtype), None
     _, pullback = jax.vjp(lambda cap: _margins_value(logits, cap), soft_cap)
-    return (gradient * _cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangent)
+    return (gradient * cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangent)
 
 
 margins.defvjp(_margins_fwd, _margins_bwd)
@@ -589,7 +451,7 @@ def cross_entropy(
     if jnp.issubdtype(labels.dtype, jnp.integer):
         uniform_weights = None
         if smoothing is not None:
-            uniform_weights = _rules.wide(jnp.ones(logits.shape[-1]) if weights is None else weights, logits)
+            uniform_weights = _rules.wide(1.0 if weights is None else weights, logits)
         loss, lse, uniform = _rules.call(integer_terms, logits, labels, uniform_weights, soft_cap, where)
         if weights is not None:
             loss = times(weight_of(weights, labels, loss), loss)

@@ -1,0 +1,215 @@
+"""Sums of exponentials over the classes of a row, of all but one class, without a lost digit or a second array.
+
+Notation: s are the logits as the softmax sees them (in float32 or wider, soft-capped), m their maximum in the row,
+e = exp(s − m), Z = Σ e, and lse = m + log Z their log-sum-exp. Arrays are [..., K], the classes last. A logit of −inf is
+a class that cannot occur: the row is that of the other classes.
+
+Losses and gradients near 0 need Σ over the *other* classes, Z − e_y, without the subtraction: for [20, 0, 0] and label 0
+it is 4e-9, and 1 + 4e-9 is 1 in float32. On CPU, XLA fuses a plain sum of exponentials into one fast pass, but a sum
+under a select or a compare not. So the sums here are plain, by blocks of columns, of which only the one that holds the
+excluded class is done again.
+
+exp(s − m) has the rounding error of s − m, magnified by the size of s − m: up to 64 ulp where s is 64 below m. What one
+array keeps is corrected for it (`shifted_exp`); the sums have their largest term near 1 instead, by another shift.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jaxloss import _numerics, _rules
+
+
+def scores(logits: Array, soft_cap: Array | None) -> Array:
+    """s: the logits in float32 or wider, or c·tanh(logits/c). −inf stays −inf under the cap."""
+    z = _rules.wide(logits)
+    if soft_cap is None:
+        return z
+    cap = soft_cap.astype(z.dtype)
+    return jnp.where(z == -jnp.inf, z, cap * _numerics.tanh(z / cap))
+
+
+def cap_slope(logits: Array, soft_cap: Array) -> Array:
+    """ds/dlogit = 1/cosh²(logit/c)."""
+    z = _rules.wide(logits)
+    return _numerics.sech_squared(z / soft_cap.astype(z.dtype))
+
+
+def maximum(logits: Array, soft_cap: Array | None) -> Array:
+    """m, above −inf, as a constant: no result depends on which shift is taken out of the exponentials."""
+    # The maximum is taken in the dtype of the logits, where it is exact and reads the least; the cap is monotone.
+    m = scores(jnp.max(logits, axis=-1), soft_cap)
+    return lax.stop_gradient(jnp.maximum(m, jnp.finfo(m.dtype).min))
+
+
+def gap(m: Array, s: Array) -> Array:
+    """m − s ≥ 0, and 0 where both are infinite."""
+    return jnp.where(s == jnp.inf, 0, m - s)
+
+
+def finite(s: Array) -> Array:
+    """inf as the largest number. The sums over blocks do without it: see `_sum_without`."""
+    return jnp.minimum(s, jnp.finfo(s.dtype).max)
+
+
+def shifted_exp(s: Array, m: Array, exact: bool = False) -> Array:
+    """exp(s − m). Unless the subtraction is exact, its rounding error is put back: worth up to 64 ulp."""
+    m = finite(m)
+    d = s - m
+    e = jnp.exp(d)
+    if exact:
+        return e
+    part = d - s  # what of −m the rounded difference holds (Knuth's two-sum; XLA folds shorter forms away)
+    return e + e * jnp.where(d > -200, (s - (d - part)) - (m + part), 0)
+
+
+def is_exact(logits: Array, soft_cap: Array | None) -> bool:
+    """Whether s − m is exact in float32 where it counts: two 8- or 11-bit numbers."""
+    return logits.dtype.itemsize <= 2 and soft_cap is None
+
+
+def _along(x: Array, columns: Array) -> Array:
+    """x[..., columns], through integers: XLA's CPU backend may widen a whole 16-bit float array to gather from it."""
+    bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    return lax.bitcast_convert_type(jnp.take_along_axis(bits, columns, axis=-1), x.dtype)
+
+
+def at_label(x: Array, labels: Array) -> Array:
+    """x[..., label], for labels in range."""
+    return jnp.take_along_axis(x, labels[..., None], axis=-1)[..., 0]
+
+
+def columns_equal(labels: Array, classes: int) -> Array:
+    """[..., K]: whether a column is the label."""
+    # Compared as floats, which XLA's CPU backend does faster, while they are exact. It would also form the column
+    # numbers anew in every row, at the price of an exponential; a remainder, which changes nothing here, it stores.
+    columns = lax.rem(jnp.arange(classes, dtype=jnp.int32), lax.optimization_barrier(jnp.int32(2**30)))
+    dtype = jnp.float32 if classes <= 2**24 else jnp.int32
+    return columns.astype(dtype) == labels.astype(dtype)[..., None]
+
+
+# --- Sums by blocks of columns --------------------------------------------------------------------------------------
+
+
+ONE_BLOCK = 64  # as many classes are not worth dividing
+
+
+def _block_size(classes: int) -> int:
+    """A divisor of the number of classes near 2√classes, where the blocks and the one done again cost the least."""
+    if classes <= ONE_BLOCK:
+        return classes
+    best = 2 * math.sqrt(classes)
+    divisors = [b for b in range(16, 2049) if classes % b == 0]
+    return min(divisors, key=lambda b: abs(math.log(b / best)), default=256)
+
+
+def _by_blocks(reduce: Callable[..., Array], combine: Any, start: float, of: Callable[[Array], Array], x: Array) -> Array:
+    """of(x) reduced over each block of columns: [..., blocks]."""
+    *batch, classes = x.shape
+    size = _block_size(classes)
+    # The barriers keep XLA from widening the logits once for this pass and the backward one, and storing that.
+    if classes % size == 0:
+        return reduce(of(lax.optimization_barrier(x.reshape(*batch, classes // size, size))), axis=-1)
+    row = of(lax.optimization_barrier(x.reshape(*batch, 1, classes)))
+    window = (1,) * (row.ndim - 1) + (size,)
+    padding = ((0, 0),) * (row.ndim - 1) + ((0, -classes % size),)
+    return lax.reduce_window(row, jnp.asarray(start, row.dtype), combine, window, window, padding)[..., 0, :]
+
+
+def _one_block(x: Array, block: Array) -> tuple[Array, Array]:
+    """The values in one block of columns a row, −inf behind the last class, and the columns."""
+    classes = x.shape[-1]
+    size = _block_size(classes)
+    if size == classes:
+        return x, jnp.arange(classes)
+    columns = block[..., None] * size + jnp.arange(size)
+    values = lax.optimization_barrier(_along(x, jnp.minimum(columns, classes - 1)))
+    return jnp.where(columns < classes, values, -jnp.inf), columns
+
+
+def _block_maxima(logits: Array) -> Array:
+    return _by_blocks(jnp.max, lax.max, -jnp.inf, lambda x: x, logits)
+
+
+def first_maximum(logits: Array) -> Array:
+    """The column of the first maximum of each row."""
+    block = jnp.argmax(_block_maxima(logits), axis=-1)
+    values, _ = _one_block(logits, block)
+    return block * _block_size(logits.shape[-1]) + jnp.argmax(values, axis=-1)
+
+
+def _sum_without(logits: Array, soft_cap: Any, m: Array, column: Array) -> Array:
+    """Σ exp(s − m) over the classes but one."""
+    exact = is_exact(logits, soft_cap)
+    size = _block_size(logits.shape[-1])
+    block = column // size
+    values, columns = _one_block(logits, block)
+    is_own = columns == column[..., None]
+    if size == logits.shape[-1]:
+        e = shifted_exp(finite(scores(values, soft_cap)), m[..., None], exact)
+        return jnp.sum(jnp.where(is_own, 0, e), axis=-1)
+
+    shift = m
+    if not exact:  # the maximum of the others, so that the largest term is 1 and has no error
+        maxima = _block_maxima(logits)
+        elsewhere = jnp.max(jnp.where(_is_block(maxima, block), -jnp.inf, maxima), axis=-1)
+        shift = jnp.maximum(elsewhere, jnp.max(jnp.where(is_own, -jnp.inf, values), axis=-1))
+        shift = lax.stop_gradient(jnp.maximum(scores(shift, soft_cap), jnp.finfo(m.dtype).min))
+    of_block = finite(shift)[..., None, None]
+    sums = _by_blocks(jnp.sum, lax.add, 0, lambda x: jnp.exp(scores(x, soft_cap) - of_block), logits)
+    e = shifted_exp(finite(scores(values, soft_cap)), shift[..., None], exact)
+    total = jnp.sum(jnp.where(_is_block(sums, block), 0, sums), axis=-1) + jnp.sum(jnp.where(is_own, 0, e), axis=-1)
+    # Beside a logit of inf the others are 0; if it is one of them, it is all there is. The sums have no guard for that.
+    own = jnp.max(jnp.where(is_own, values, -jnp.inf), axis=-1)
+    total = jnp.where(shift == jnp.inf, jnp.where(own == jnp.inf, 0, 1).astype(total.dtype), total)
+    return total if exact else total * shifted_exp(finite(shift), m)
+
+
+def _is_block(of_blocks: Array, block: Array) -> Array:
+    return jnp.arange(of_blocks.shape[-1]) == block[..., None]
+
+
+@jax.custom_jvp
+def sum_of_others(logits: Array, soft_cap: Any, m: Array, labels: Array, where: Any) -> Array:
+    """Σ exp(s − m) over the classes that are not the label; 1 in a masked row."""
+    others = _sum_without(logits, soft_cap, m, labels)
+    return others if where is None else jnp.where(where, others, 1)
+
+
+@sum_of_others.defjvp
+def _sum_of_others_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    logits, soft_cap, m, labels, where = primals
+    e, ds = _exp_and_tangent(logits, soft_cap, m, where, tangents)
+    others = jnp.where(columns_equal(labels, logits.shape[-1]), 0, e)
+    return sum_of_others(*primals), jnp.sum(others * ds, axis=-1)
+
+
+@jax.custom_jvp
+def sum_of_rest(logits: Array, soft_cap: Any, m: Array, where: Any) -> Array:
+    """R = Z − 1 = Σ exp(s − m) over the classes that are not the first maximum; 1 in a masked row."""
+    rest = _sum_without(logits, soft_cap, m, first_maximum(logits))
+    return rest if where is None else jnp.where(where, rest, 1)
+
+
+@sum_of_rest.defjvp
+def _sum_of_rest_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    logits, soft_cap, m, where = primals
+    e, ds = _exp_and_tangent(logits, soft_cap, m, where, tangents)
+    return sum_of_rest(*primals), jnp.sum(e * ds, axis=-1)  # m is a constant: dR = dZ
+
+
+def _exp_and_tangent(logits: Array, soft_cap: Any, m: Array, where: Any, tangents: Any) -> tuple[Array, Array]:
+    """e and the tangent of s, both harmless in a masked row."""
+    if where is not None:
+        logits = jnp.where(where[..., None], logits, 0)
+        m = jnp.where(where, m, 0)
+    if soft_cap is None:
+        s, ds = scores(logits, None), _rules.wide(tangents[0], m)
+    else:
+        s, ds = jax.jvp(scores, (logits, soft_cap), (tangents[0], tangents[1]))
+    return shifted_exp(finite(s), m[..., None], is_exact(logits, soft_cap)), ds
