@@ -53,7 +53,7 @@ def gap(m: Array, s: Array) -> Array:
 
 
 def finite(s: Array) -> Array:
-    """inf as the largest number. The sums over blocks do without it: see `_sum_without`."""
+    """inf as the largest number. The sums over blocks do without it: see `sum_without`."""
     return jnp.minimum(s, jnp.finfo(s.dtype).max)
 
 
@@ -64,8 +64,19 @@ def shifted_exp(s: Array, m: Array, exact: bool = False) -> Array:
     e = jnp.exp(d)
     if exact:
         return e
-    part = d - s  # what of −m the rounded difference holds (Knuth's two-sum; XLA folds shorter forms away)
-    return e + e * jnp.where(d > -200, (s - (d - part)) - (m + part), 0)
+    return e + e * jnp.where(d > -200, difference_error(s, m, d), 0)
+
+
+def difference_error(x: Array, y: Array, d: Array) -> Array:
+    """x − y − d, exactly, for the rounded difference d (Knuth's two-sum; XLA folds shorter forms away)."""
+    part = d - x  # what of −y the difference holds
+    return (x - (d - part)) - (y + part)
+
+
+def log_in_parts(x: Array) -> tuple[Array, Array]:
+    """log x for x ≥ 1 as a sum: k·log 2 to so few digits that it is exact, and a rest below 0.36, with its small error."""
+    _, k = jnp.frexp(lax.stop_gradient(x) * math.sqrt(0.5))
+    return 0.693359375 * k.astype(x.dtype), jnp.log(x / jnp.ldexp(jnp.ones_like(x), k)) - 2.121944400546905827679e-4 * k
 
 
 def is_exact(logits: Array, soft_cap: Array | None) -> bool:
@@ -143,31 +154,43 @@ def first_maximum(logits: Array) -> Array:
     return block * _block_size(logits.shape[-1]) + jnp.argmax(values, axis=-1)
 
 
-def _sum_without(logits: Array, soft_cap: Any, m: Array, column: Array) -> Array:
-    """Σ exp(s − m) over the classes but one."""
+def sum_without(logits: Array, soft_cap: Any, column: Array, shift: Array | None = None) -> tuple[Array, Array]:
+    """Σ exp(s − shift) over the classes but one, and the shift: by default the maximum of those classes.
+
+    Then the largest term is 1 and has no error.
+    """
     exact = is_exact(logits, soft_cap)
-    size = _block_size(logits.shape[-1])
-    block = column // size
+    block = column // _block_size(logits.shape[-1])
     values, columns = _one_block(logits, block)
     is_own = columns == column[..., None]
-    if size == logits.shape[-1]:
-        e = shifted_exp(finite(scores(values, soft_cap)), m[..., None], exact)
-        return jnp.sum(jnp.where(is_own, 0, e), axis=-1)
+    in_parts = values.shape[-1] < logits.shape[-1]
 
-    shift = m
-    if not exact:  # the maximum of the others, so that the largest term is 1 and has no error
-        maxima = _block_maxima(logits)
-        elsewhere = jnp.max(jnp.where(_is_block(maxima, block), -jnp.inf, maxima), axis=-1)
-        shift = jnp.maximum(elsewhere, jnp.max(jnp.where(is_own, -jnp.inf, values), axis=-1))
-        shift = lax.stop_gradient(jnp.maximum(scores(shift, soft_cap), jnp.finfo(m.dtype).min))
+    if shift is None:
+        highest = jnp.max(jnp.where(is_own, -jnp.inf, values), axis=-1)
+        if in_parts:
+            maxima = _block_maxima(logits)
+            highest = jnp.maximum(highest, jnp.max(jnp.where(_is_block(maxima, block), -jnp.inf, maxima), axis=-1))
+        shift = scores(highest, soft_cap)
+        shift = lax.stop_gradient(jnp.maximum(shift, jnp.finfo(shift.dtype).min))
+    e = shifted_exp(finite(scores(values, soft_cap)), shift[..., None], exact)
+    total = jnp.sum(jnp.where(is_own, 0, e), axis=-1)
+    if not in_parts:
+        return total, shift
+
     of_block = finite(shift)[..., None, None]
     sums = _by_blocks(jnp.sum, lax.add, 0, lambda x: jnp.exp(scores(x, soft_cap) - of_block), logits)
-    e = shifted_exp(finite(scores(values, soft_cap)), shift[..., None], exact)
-    total = jnp.sum(jnp.where(_is_block(sums, block), 0, sums), axis=-1) + jnp.sum(jnp.where(is_own, 0, e), axis=-1)
+    total = total + jnp.sum(jnp.where(_is_block(sums, block), 0, sums), axis=-1)
     # Beside a logit of inf the others are 0; if it is one of them, it is all there is. The sums have no guard for that.
     own = jnp.max(jnp.where(is_own, values, -jnp.inf), axis=-1)
-    total = jnp.where(shift == jnp.inf, jnp.where(own == jnp.inf, 0, 1).astype(total.dtype), total)
-    return total if exact else total * shifted_exp(finite(shift), m)
+    return jnp.where(shift == jnp.inf, jnp.where(own == jnp.inf, 0, 1).astype(total.dtype), total), shift
+
+
+def _sum_of_all_but(logits: Array, soft_cap: Any, m: Array, column: Array) -> Array:
+    """Σ exp(s − m) over the classes but one."""
+    if is_exact(logits, soft_cap) or logits.shape[-1] <= ONE_BLOCK:
+        return sum_without(logits, soft_cap, column, m)[0]
+    total, shift = sum_without(logits, soft_cap, column)
+    return total * shifted_exp(finite(shift), m)
 
 
 def _is_block(of_blocks: Array, block: Array) -> Array:
@@ -177,7 +200,7 @@ def _is_block(of_blocks: Array, block: Array) -> Array:
 @jax.custom_jvp
 def sum_of_others(logits: Array, soft_cap: Any, m: Array, labels: Array, where: Any) -> Array:
     """Σ exp(s − m) over the classes that are not the label; 1 in a masked row."""
-    others = _sum_without(logits, soft_cap, m, labels)
+    others = _sum_of_all_but(logits, soft_cap, m, labels)
     return others if where is None else jnp.where(where, others, 1)
 
 
@@ -192,7 +215,7 @@ def _sum_of_others_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 @jax.custom_jvp
 def sum_of_rest(logits: Array, soft_cap: Any, m: Array, where: Any) -> Array:
     """R = Z − 1 = Σ exp(s − m) over the classes that are not the first maximum; 1 in a masked row."""
-    rest = _sum_without(logits, soft_cap, m, first_maximum(logits))
+    rest = _sum_of_all_but(logits, soft_cap, m, first_maximum(logits))
     return rest if where is None else jnp.where(where, rest, 1)
 
 
@@ -213,3 +236,23 @@ def _exp_and_tangent(logits: Array, soft_cap: Any, m: Array, where: Any, tangent
     else:
         s, ds = jax.jvp(scores, (logits, soft_cap), (tangents[0], tangents[1]))
     return shifted_exp(finite(s), m[..., None], is_exact(logits, soft_cap)), ds
+
+
+@jax.custom_jvp
+def sum_by_largest(logits: Array, soft_cap: Any, labels: Array) -> tuple[Array, Array]:
+    """Σ exp(s − m') over the classes that are not the label, and m', their maximum, a constant."""
+    return sum_without(logits, soft_cap, labels)
+
+
+@sum_by_largest.defjvp
+def _sum_by_largest_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    logits, soft_cap, labels = primals
+    total, largest = sum_by_largest(*primals)
+    _, ds = _exp_and_tangent(logits, soft_cap, largest, None, tangents)
+    return (total, largest), (jnp.sum(others_exp(logits, soft_cap, labels, largest) * ds, axis=-1), jnp.zeros_like(largest))
+
+
+def others_exp(logits: Array, soft_cap: Any, labels: Array, largest: Array) -> Array:
+    """exp(s − m') for the classes that are not the label, and 0 for the label."""
+    s = jnp.where(columns_equal(labels, logits.shape[-1]), -jnp.inf, finite(scores(logits, soft_cap)))
+    return shifted_exp(s, largest[..., None], is_exact(logits, soft_cap))

@@ -1,5 +1,6 @@
 """Margin losses: classifiers by the sign of a score, and by the largest of several."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -395,7 +396,7 @@ def _multiclass_sparsemax_bwd(residuals: Any, cotangent: Array) -> tuple[Array, 
     return (cotangent[..., None] * gradient).astype(scores.dtype), None
 
 
-_multiclass_sparsemax.defvjp(_multiclass_sparsemax_fwd, _multiclass_sparsemax_bwd)
+_multiclass_sparsemax.defvjp(_multiclass_sparsemax_fwd, functools.partial(_rules.compiled, _multiclass_sparsemax_bwd))
 
 
 def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., Array]:

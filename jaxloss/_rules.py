@@ -108,11 +108,11 @@ def recomputed(formula: Callable[..., Any]) -> Any:
         # Without rules, so that the value itself can be differentiated forward.
         return autodiff(formula)(*args), args
 
-    def bwd(args: Any, cotangent: Any) -> Any:
+    def cotangents_of(args: Any, cotangent: Any) -> Any:
         _, pullback = jax.vjp(formula, *lax.optimization_barrier(args))
         return pullback(cotangent)
 
-    rule.defvjp(fwd, bwd)
+    rule.defvjp(fwd, functools.partial(compiled, cotangents_of))
     return rule
 
 
@@ -170,7 +170,7 @@ def partials(*derivatives: Callable[..., Array] | None) -> Callable[[Callable[..
         def fwd(where: Any, *args: Any) -> tuple[Array, Any]:
             return value(where, *args), (where, args)
 
-        def bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
+        def cotangents_of(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
             # XLA would merge what the two passes have in common, down to the arrays that it makes of constants, and
             # store it. The barrier hides that the inputs are the same, the leading axis that the shapes are.
             residuals = jax.tree.map(lambda x: x[None], residuals)
@@ -185,7 +185,7 @@ def partials(*derivatives: Callable[..., Array] | None) -> Callable[[Callable[..
                 cotangents.append(narrow(masked(where, cotangent * slope)[0], x[0]))
             return None, *cotangents
 
-        rule.defvjp(fwd, bwd)
+        rule.defvjp(fwd, functools.partial(compiled, cotangents_of))
 
         @functools.wraps(formula)
         def core(*args: Any, where: Any = None) -> Array:

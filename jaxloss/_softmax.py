@@ -5,6 +5,7 @@ subtraction, lse = m + log Z. Arrays are [..., K], the classes last; a logit of 
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -18,12 +19,17 @@ from jaxloss._exponentials import (
     at_label,
     cap_slope,
     columns_equal,
+    difference_error,
     finite,
+    first_maximum,
     gap,
     is_exact,
+    log_in_parts,
     maximum,
+    others_exp,
     scores,
     shifted_exp,
+    sum_by_largest,
     sum_of_others,
     sum_of_rest,
 )
@@ -103,10 +109,11 @@ def _uniform_term(
     # Without a select, which keeps XLA from fusing: a quarter of s is finite where s is −inf, and nowhere else as low.
     quarter = jnp.maximum(0.25 * s, -0.5 * largest)
     occurs = 2 * _numerics.half_positive(quarter + 0.375 * largest, 1)
-    quarter_gaps = jnp.sum(weights * occurs * (0.25 * finite(m)[..., None] - quarter), axis=-1)
+    scale = 2.0 ** -math.ceil(math.log2(logits.shape[-1]))  # so that the sum does not overflow before its mean
+    gaps = jnp.sum(scale * weights * occurs * (0.25 * finite(m)[..., None] - quarter), axis=-1)
     count = jnp.maximum(jnp.sum(occurs, axis=-1), 1)
     total = weights * count if weights.ndim == 0 else jnp.sum(weights * occurs, axis=-1)
-    uniform = (4 * quarter_gaps + total * log_sum) / count
+    uniform = gaps * (4 / scale / count) + (total / count) * log_sum
     if where is None:
         return uniform, total, count
     return jnp.where(where, uniform, 0), jnp.where(where, total, 0), jnp.where(where, count, 1)
@@ -190,7 +197,7 @@ def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     return gradient.astype(logits.dtype), None, *options, None
 
 
-integer_terms.defvjp(_integer_terms_fwd, _integer_terms_bwd)
+integer_terms.defvjp(_integer_terms_fwd, functools.partial(_rules.compiled, _integer_terms_bwd))
 
 
 # --- Soft labels ----------------------------------------------------------------------------------------------------
@@ -228,7 +235,8 @@ def _soft_sums(
     s = scores(logits, soft_cap)
     t = targets(labels, smoothing, class_weights, s)
     log_sum = jnp.log1p(rest)
-    loss = jnp.sum(times(t, gap(m[..., None], s)), axis=-1) + jnp.sum(t, axis=-1) * log_sum
+    # By halves: a gap may be above the largest number, its part in the sum not.
+    loss = 2 * jnp.sum(times(t, gap(0.5 * m[..., None], 0.5 * s)), axis=-1) + jnp.sum(t, axis=-1) * log_sum
     lse = m + log_sum
     if where is not None:
         loss, lse = jnp.where(where, loss, 0), jnp.where(where, lse, 0)
@@ -267,7 +275,7 @@ def _soft_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     return gradient.astype(logits.dtype), label_bar, *options, None
 
 
-soft_terms.defvjp(_soft_terms_fwd, _soft_terms_bwd)
+soft_terms.defvjp(_soft_terms_fwd, functools.partial(_rules.compiled, _soft_terms_bwd))
 
 
 # --- A function of every class's probability ------------------------------------------------------------------------
@@ -301,106 +309,107 @@ def _neg_log_softmax_bwd(residuals: Any, cotangent: Array) -> tuple[Array, Any]:
     return (gradient * cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangent)
 
 
-neg_log_softmax.defvjp(_neg_log_softmax_fwd, _neg_log_softmax_bwd)
+neg_log_softmax.defvjp(_neg_log_softmax_fwd, functools.partial(_rules.compiled, _neg_log_softmax_bwd))
 
 
-# The margin of a class over the others together, log p/(1 − p), is its score less the log-sum-exp of the others. The
-# shift is the maximum of the others: powers of 1 − p, as the focal losses take, magnify every error in it.
+# The margin of a class over the others together, log p/(1 − p), is its score less the log-sum-exp of the others. Powers
+# of 1 − p, as the focal losses take, magnify every error in it: hence the shift is the maximum of the others, and what
+# the margin lost in rounding is handed on beside it, as a constant.
 
 
 @jax.custom_vjp
-def label_margin(logits: Array, labels: Array, soft_cap: Any) -> Array:
-    """s_y − log Σ_{k≠y} exp(s_k): inf where there is no other class."""
+def label_margin(logits: Array, labels: Array, soft_cap: Any) -> tuple[Array, Array]:
+    """s_y − log Σ_{k≠y} exp(s_k), inf where there is no other class, and its rounding error."""
     return _label_margin_value(logits, labels, soft_cap)
 
 
-def _others(logits: Array, is_own: Array, soft_cap: Any) -> tuple[Array, Array, Array]:
-    """s, the maximum over the other classes, and exp(s − maximum) with 0 for the own class."""
-    s = finite(scores(logits, soft_cap))
-    others = jnp.where(is_own, -jnp.inf, s)
-    m = lax.stop_gradient(jnp.maximum(jnp.max(others, axis=-1), jnp.finfo(s.dtype).min))
-    return s, m, shifted_exp(others, m[..., None])
+def _label_margin_value(logits: Array, labels: Array, soft_cap: Any) -> tuple[Array, Array]:
+    return _margin_of_sum(logits, labels, soft_cap, *sum_by_largest(logits, soft_cap, labels))
 
 
-def _label_margin_value(logits: Array, labels: Array, soft_cap: Any) -> Array:
-    s, m, e = _others(logits, columns_equal(labels, logits.shape[-1]), soft_cap)
-    total = jnp.sum(e, axis=-1)
+def _margin_of_sum(logits: Array, labels: Array, soft_cap: Any, total: Array, largest: Array) -> tuple[Array, Array]:
+    own, largest = finite(scores(at_label(logits, labels), soft_cap)), finite(largest)
     alone = total == 0
-    return jnp.where(alone, jnp.inf, (at_label(s, labels) - m) - jnp.log(jnp.where(alone, 1, total)))
+    high, low = log_in_parts(jnp.where(alone, 1, total))
+    lead = own - largest
+    rest = lead - high
+    margin = rest - low
+    error = difference_error(own, largest, lead) + difference_error(lead, high, rest) + difference_error(rest, low, margin)
+    error = lax.stop_gradient(error)
+    return jnp.where(alone, jnp.inf, margin), jnp.where(alone | ~jnp.isfinite(error), 0, error)
 
 
-def _label_margin_fwd(logits: Array, labels: Array, soft_cap: Any) -> tuple[Array, Any]:
-    return _label_margin_value(logits, labels, soft_cap), (logits, labels, soft_cap)
+def _label_margin_fwd(logits: Array, labels: Array, soft_cap: Any) -> tuple[Any, Any]:
+    total, largest = sum_by_largest(logits, soft_cap, labels)
+    return _margin_of_sum(logits, labels, soft_cap, total, largest), (logits, labels, soft_cap, total, largest)
 
 
-def _label_margin_bwd(residuals: Any, cotangent: Array) -> tuple[Array, None, Any]:
-    logits, labels, soft_cap = residuals
-    is_label = columns_equal(labels, logits.shape[-1])
-    _, _, e = _others(logits, is_label, soft_cap)
-    gradient = jnp.where(is_label, cotangent[..., None], -cotangent[..., None] * _shares(e))
+def _label_margin_bwd(residuals: Any, cotangents: Any) -> tuple[Array, None, Any]:
+    logits, labels, soft_cap, total, largest = residuals
+    logits, cotangent = lax.optimization_barrier(logits), cotangents[0]
+    pull = cotangent / jnp.where(total == 0, 1, total)
+    others = -pull[..., None] * others_exp(logits, soft_cap, labels, largest)
+    gradient = jnp.where(columns_equal(labels, logits.shape[-1]), cotangent[..., None], others)
     if soft_cap is None:
         return gradient.astype(logits.dtype), None, None
     _, pullback = jax.vjp(lambda cap: _label_margin_value(logits, labels, cap), soft_cap)
-    return (gradient * cap_slope(logits, soft_cap)).astype(logits.dtype), None, *pullback(cotangent)
+    return (gradient * cap_slope(logits, soft_cap)).astype(logits.dtype), None, *pullback(cotangents)
 
 
-label_margin.defvjp(_label_margin_fwd, _label_margin_bwd)
-
-
-def _shares(e: Array) -> Array:
-    """e / Σ e, 0 where there is nothing."""
-    total = jnp.sum(e, axis=-1, keepdims=True)
-    return e / jnp.where(total == 0, 1, total)
+label_margin.defvjp(_label_margin_fwd, functools.partial(_rules.compiled, _label_margin_bwd))
 
 
 @jax.custom_vjp
-def margins(logits: Array, soft_cap: Any) -> Array:
-    """The margin of every class over the others together."""
+def margins(logits: Array, soft_cap: Any) -> tuple[Array, Array]:
+    """The margin of every class over the others together, and the rounding error of those that are positive."""
     return _margins_value(logits, soft_cap)
 
 
-def _margins_value(logits: Array, soft_cap: Any) -> Array:
-    is_top, own_margin, low, _ = _margin_parts(logits, soft_cap)
-    return jnp.where(is_top, own_margin[..., None], low)
-
-
-def _margin_parts(logits: Array, soft_cap: Any) -> tuple[Array, Array, Array, Array]:
-    """The first maximum of each row and its margin; for the classes below it, their margins; exp(s − maximum)."""
-    classes = logits.shape[-1]
-    top = jnp.argmax(scores(logits, soft_cap), axis=-1)
-    is_top = columns_equal(top, classes)
-    own_margin = _label_margin_value(logits, top, soft_cap)
-    m = maximum(logits, soft_cap)
+def _margins_value(logits: Array, soft_cap: Any) -> tuple[Array, Array]:
+    top, m, rest = _top_and_rest(logits, soft_cap)
+    is_top = columns_equal(top, logits.shape[-1])
+    own_margin, error = _label_margin_value(logits, top, soft_cap)
     s = finite(scores(logits, soft_cap))
     e = shifted_exp(s, m[..., None], is_exact(logits, soft_cap))
-    rest = sum_of_rest(logits, soft_cap, m, None)[..., None]
-    low = (s - finite(m)[..., None]) - jnp.log(jnp.where(is_top, 1, 1 + (rest - e)))
-    return is_top, own_margin, low, e
+    below = (s - finite(m)[..., None]) - jnp.log(_sums_of_others(is_top, rest, e))
+    return jnp.where(is_top, own_margin[..., None], below), jnp.where(is_top, error[..., None], 0)
 
 
-def _margins_fwd(logits: Array, soft_cap: Any) -> tuple[Array, Any]:
+def _top_and_rest(logits: Array, soft_cap: Any) -> tuple[Array, Array, Array]:
+    m = maximum(logits, soft_cap)
+    return first_maximum(logits), m, sum_of_rest(logits, soft_cap, m, None)
+
+
+def _sums_of_others(is_top: Array, rest: Array, e: Array) -> Array:
+    """For each class below the top, 1 + (R − e), the sum of its others; 1 at the top."""
+    return jnp.where(is_top, 1, 1 + (rest[..., None] - e))
+
+
+def _margins_fwd(logits: Array, soft_cap: Any) -> tuple[Any, Any]:
     return _margins_value(logits, soft_cap), (logits, soft_cap)
 
 
-def _margins_bwd(residuals: Any, cotangent: Array) -> tuple[Array, Any]:
+def _margins_bwd(residuals: Any, cotangents: Any) -> tuple[Array, Any]:
     logits, soft_cap = residuals
-    is_top, _, _, e = _margin_parts(logits, soft_cap)
-    m = maximum(logits, soft_cap)
-    rest = sum_of_rest(logits, soft_cap, m, None)[..., None]
-    _, _, to_second = _others(logits, is_top, soft_cap)
-    of_top = jnp.sum(jnp.where(is_top, cotangent, 0), axis=-1, keepdims=True)
-    # Each class below the top pulls on all others by its cotangent over the sum of its others, 1 + (R − e).
-    pull = jnp.where(is_top, 0, cotangent / jnp.where(is_top, 1, 1 + (rest - e)))
+    cotangent = cotangents[0]
+    top, m, rest = _top_and_rest(logits, soft_cap)
+    is_top = columns_equal(top, logits.shape[-1])
+    e = shifted_exp(finite(scores(logits, soft_cap)), m[..., None], is_exact(logits, soft_cap))
+    total, largest = sum_by_largest(logits, soft_cap, top)
+    of_top = jnp.sum(jnp.where(is_top, cotangent, 0), axis=-1)
+    from_top = (of_top / jnp.where(total == 0, 1, total))[..., None] * others_exp(logits, soft_cap, top, largest)
+    # Each class below the top pulls on all others by its cotangent over the sum of its others.
+    pull = jnp.where(is_top, 0, cotangent / _sums_of_others(is_top, rest, e))
     all_pulls = jnp.sum(pull, axis=-1, keepdims=True)
-    below = cotangent - e * (all_pulls - pull) - of_top * _shares(to_second)
-    gradient = jnp.where(is_top, of_top - e * all_pulls, below)  # e is 1 at the top; its derivative is not 0
+    below = cotangent - e * (all_pulls - pull) - from_top
+    gradient = jnp.where(is_top, of_top[..., None] - e * all_pulls, below)  # e is 1 at the top; its derivative is not 0
     if soft_cap is None:
         return gradient.astype(logits.dtype), None
     _, pullback = jax.vjp(lambda cap: _margins_value(logits, cap), soft_cap)
-    return (gradient * cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangent)
+    return (gradient * cap_slope(logits, soft_cap)).astype(logits.dtype), *pullback(cotangents)
 
 
-margins.defvjp(_margins_fwd, _margins_bwd)
+margins.defvjp(_margins_fwd, functools.partial(_rules.compiled, _margins_bwd))
 
 
 def expected(
