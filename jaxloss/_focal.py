@@ -115,14 +115,17 @@ def _log_focus(z: Array, y: Array) -> Array:
 
 _log_focus.defjvps(
     lambda dz, _, z, y: -dz * _mistake_slope(z, y),
-    lambda dy, log_q, z, y: dy * (_numerics.sigmoid(-z) - _numerics.sigmoid(z)) * jnp.exp(-log_q),
+    # 1/q and q^(γ−1), at most e^80: both are unbounded for a hard label.
+    lambda dy, log_q, z, y: dy * (_numerics.sigmoid(-z) - _numerics.sigmoid(z)) * jnp.exp(jnp.minimum(-log_q, 80)),
 )
 
 
 _focus.defjvps(
     lambda dz, power, z, y, gamma: dz * (-gamma * power * _mistake_slope(z, y)),
     lambda dy, power, z, y, gamma: (
-        dy * _softmax.times(gamma, _focus(z, y, gamma - 1) * (_numerics.sigmoid(-z) - _numerics.sigmoid(z)))
+        dy
+        * (gamma * jnp.exp(jnp.minimum((gamma - 1) * _log_focus(z, y), 80)))
+        * (_numerics.sigmoid(-z) - _numerics.sigmoid(z))
     ),
     lambda dgamma, power, z, y, gamma: dgamma * (power * _log_focus(z, y)),
 )
@@ -169,7 +172,8 @@ def _smooth_slope(z: Array, y: Array, alpha: Any, gamma: Array) -> Array:
 
 @_focal_slope.defjvp
 def _focal_slope_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    _, tangent = jax.jvp(_smooth_slope, primals, tangents)
+    z, *others = primals
+    _, tangent = jax.jvp(_smooth_slope, (_numerics.within_range(z), *others), tangents)
     return _focal_slope(*primals), tangent
 
 
@@ -503,6 +507,8 @@ def asymmetric_loss(
 # A rule only so that nothing is kept but the arguments.
 @partials(None, None, None, None, None)
 def _asymmetric(z: Array, y: Array, gamma_positive: Array, gamma_negative: Array, clip: Array) -> Array:
+    beyond = ((z == -jnp.inf) & (y > 0)) | ((z == jnp.inf) & (y < 1) & (clip == 0))
+    z = _numerics.within_range(z)
     one = jnp.ones((), z.dtype)
     positive = _focus(z, one, gamma_positive) * _numerics.softplus(-z)
     unclipped = clip == 0
@@ -511,4 +517,4 @@ def _asymmetric(z: Array, y: Array, gamma_positive: Array, gamma_negative: Array
     shifted = jnp.where(counts, shifted, 0.5)
     clipped = jnp.where(counts, -jnp.exp(gamma_negative * jnp.log(shifted)) * jnp.log1p(-shifted), 0)
     plain = _focus(z, 0 * one, gamma_negative) * _numerics.softplus(z)
-    return _softmax.times(y, positive) + _softmax.times(1 - y, jnp.where(unclipped, plain, clipped))
+    return y * positive + (1 - y) * jnp.where(unclipped, plain, clipped) + jnp.where(beyond, jnp.inf, 0)

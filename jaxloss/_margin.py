@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from optax import projections
 
-from jaxloss import _check, _exponentials, _rules, _softmax
+from jaxloss import _check, _exponentials, _numerics, _rules, _softmax
 from jaxloss._rules import partials
 
 # The binary losses are functions of the margin m = y f of a score f and a label y in {−1, 1}; `where` is over elements.
@@ -19,7 +19,7 @@ from jaxloss._rules import partials
 
 def _by_margin(slope: Callable[[Array], Array]) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """The derivatives by score and by label of a loss whose derivative by the margin is `slope`."""
-    return lambda f, y: y * slope(f * y), lambda f, y: f * slope(f * y)
+    return lambda f, y: y * slope(_numerics.within_range(f) * y), lambda f, y: f * slope(f * y)
 
 
 def hinge_loss(
@@ -219,7 +219,7 @@ def _sparse_sigmoid(x: Array) -> Array:
 
 
 @partials(
-    lambda z, y: (1 - 2 * y) * _sparse_sigmoid((1 - 2 * y) * z),
+    lambda z, y: (1 - 2 * y) * _sparse_sigmoid((1 - 2 * y) * _numerics.within_range(z)),
     lambda z, y: -2 * z * _sparse_sigmoid((1 - 2 * y) * z),
 )
 def _sparsemax(z: Array, y: Array) -> Array:

@@ -16,6 +16,12 @@ import numpy as np
 from jaxtyping import Array
 
 
+def within_range(x: Array) -> Array:
+    """±inf as the largest numbers: a derivative that is flat there is then 0, where 0 · inf would be NaN."""
+    largest = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -largest, largest)
+
+
 @jax.custom_jvp
 def sigmoid(z: Array) -> Array:
     """1 / (1 + e^−z), with all digits in both tails: `sigmoid(-z)` is 1 − sigmoid(z) without the subtraction."""

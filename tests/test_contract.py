@@ -215,9 +215,7 @@ def test_hard_points(case: Case, point: Any) -> None:
 
     gradient, hessian = jax.jit(lambda x: (jax.grad(total)(x), jax.hessian(total)(x)))(args[0])
     assert not np.any(np.isnan(gradient)), gradient
-    alone = case.rows and args[0].shape[-1] == 1  # the margin over no other class is a constant inf
-    tame = np.all(np.isfinite(args[0])) and np.all(np.isfinite(want)) and np.max(np.abs(gradient), initial=0) < 1e18
-    if tame and not alone:
+    if case.loss is not jaxloss.binary_cross_entropy:  # whose second derivative at p = 1e-30 is 1e60
         assert np.all(np.isfinite(hessian)), hessian
     if case.loss not in (jaxloss.binary_cross_entropy, jaxloss.robust_loss) and np.all(np.isfinite(want)):
         assert np.all(np.isfinite(gradient)), gradient

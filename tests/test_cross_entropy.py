@@ -28,7 +28,29 @@ def test_memory_of_integer_cross_entropy() -> None:
     ours = temporary_bytes(value_and_grad(jaxloss.softmax_cross_entropy_with_integer_labels), logits, labels)
     theirs = temporary_bytes(value_and_grad(optax.softmax_cross_entropy_with_integer_labels), logits, labels)
     assert ours < 16e6
-    assert theirs > 1e9  # if this fails, optax has mended it: say so in README
+    assert theirs > 5e8  # 1,049 MB on jax 0.10, 524 on 0.11; if this fails, optax has mended it: say so in README
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_memory_of_the_options(dtype: Any) -> None:
+    """Less than optax for the same; an evaluation takes next to none."""
+    logits, labels = jax.ShapeDtypeStruct((2048, 8192), dtype), jax.ShapeDtypeStruct((2048,), jnp.int32)
+    ours, theirs = jaxloss.softmax_cross_entropy_with_integer_labels, optax.softmax_cross_entropy_with_integer_labels
+
+    def their_smoothed(z: Any, y: Any) -> Any:
+        one_hot = jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
+        return optax.softmax_cross_entropy(z, optax.smooth_labels(one_hot, 0.1))
+
+    pairs = [
+        (lambda z, y: ours(z, y, label_smoothing=0.1), their_smoothed),
+        (lambda z, y: ours(z, y, soft_cap=30.0), lambda z, y: theirs(30 * jnp.tanh(z / 30), y)),
+    ]
+    for mine, other in pairs:
+        at_most = temporary_bytes(value_and_grad(other), logits, labels)
+        assert temporary_bytes(value_and_grad(mine), logits, labels) < at_most
+    soft = temporary_bytes(value_and_grad(jaxloss.softmax_cross_entropy), logits, logits)
+    assert soft < temporary_bytes(value_and_grad(optax.softmax_cross_entropy), logits, logits)
+    assert temporary_bytes(lambda z, y: jnp.mean(ours(z, y)), logits, labels) < 0.2 * 2048 * 8192 * 4
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
@@ -37,9 +59,7 @@ def test_memory_of_integer_cross_entropy() -> None:
 )
 def test_elementwise_losses_take_no_temporary_memory(loss: Any, dtype: Any) -> None:
     data = jax.ShapeDtypeStruct((10**7,), dtype)
-    # XLA stores two arrays of the focal loss in bfloat16, of which optax's takes 460 MB; all others none.
-    allowed = 80e6 if loss is jaxloss.sigmoid_focal_loss and dtype == BF16 else 0
-    assert temporary_bytes(value_and_grad(loss), data, data) <= allowed + 1e5
+    assert temporary_bytes(value_and_grad(loss), data, data) <= 1e5
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
