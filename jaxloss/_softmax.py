@@ -84,10 +84,10 @@ def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) 
     """m, s_y, and what to add to a loss; harmless in a masked row."""
     m = maximum(logits, soft_cap)
     safe, invalid = in_range(labels, logits)
-    label_score = scores(at_label(logits, safe), soft_cap)
-    if where is None:
-        return m, label_score, invalid
-    return jnp.where(where, m, 0), jnp.where(where, label_score, 0), jnp.where(where, invalid, 0)
+    own = at_label(logits, safe)
+    if where is not None:
+        m, own, invalid = jnp.where(where, m, 0), jnp.where(where, own, 0), jnp.where(where, invalid, 0)
+    return m, scores(own, soft_cap), invalid
 
 
 def _log_sum(label_score: Array, m: Array, others: Array) -> Array:
@@ -104,6 +104,8 @@ def _uniform_term(
     logits: Array, weights: Array, soft_cap: Any, m: Array, log_sum: Array, where: Any
 ) -> tuple[Array, Array, Array]:
     """Σ_k w_k (lse − s_k)/K over the K classes that can occur, Σ_k w_k over them, and K."""
+    if where is not None:
+        logits = jnp.where(where[..., None], logits, 0)
     s = finite(scores(lax.optimization_barrier(logits), soft_cap))
     largest = jnp.finfo(s.dtype).max
     # Without a select, which keeps XLA from fusing: a quarter of s is finite where s is −inf, and nowhere else as low.
@@ -114,9 +116,7 @@ def _uniform_term(
     count = jnp.maximum(jnp.sum(occurs, axis=-1), 1)
     total = weights * count if weights.ndim == 0 else jnp.sum(weights * occurs, axis=-1)
     uniform = gaps * (4 / scale / count) + (total / count) * log_sum
-    if where is None:
-        return uniform, total, count
-    return jnp.where(where, uniform, 0), jnp.where(where, total, 0), jnp.where(where, count, 1)
+    return uniform if where is None else jnp.where(where, uniform, 0), total, count
 
 
 def _keeps_exp(logits: Array, uniform_weights: Any, soft_cap: Any) -> bool:
@@ -164,17 +164,19 @@ def _in_place(x: Array, label: Array, value: Array) -> Array:
 
 def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     logits, e, (m, label_score, others, total, count), labels, uniform_weights, soft_cap, where = residuals
-    nll_bar, lse_bar, uniform_bar = cotangents
     keeps_exp = e is not None
     safe, invalid = in_range(labels, e if keeps_exp else logits)
+    if where is not None:  # from here on, a masked row is one like any other, with cotangents of 0
+        cotangents = jax.tree.map(lambda x: jnp.where(where, x, 0), cotangents)
+        invalid = jnp.where(where, invalid, 0)
+        logits = None if keeps_exp else jnp.where(where[..., None], logits, 0)
+    nll_bar, lse_bar, uniform_bar = cotangents
     label_e = shifted_exp(finite(label_score), m)
     z = others + label_e
     # The label's gradient is −others/Z, never p − 1.
     at_others = (nll_bar + lse_bar) / z + invalid
     at_own = (lse_bar * label_e - nll_bar * others) / z + invalid
-    if keeps_exp:  # alone, and with nothing in a masked row that 0 would not cancel
-        if where is not None:
-            at_others, at_own = jnp.where(where, at_others, 0), jnp.where(where, at_own, 0)
+    if keeps_exp:
         return _with(e * at_others[..., None], safe, at_own), None, None, None, None
 
     logits = lax.optimization_barrier(logits)
@@ -186,8 +188,6 @@ def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
         gradient = gradient + jnp.where(s > -jnp.inf, (uniform_bar / count)[..., None] * pull, 0)
     if soft_cap is not None:
         gradient = gradient * cap_slope(logits, soft_cap)
-    if where is not None:
-        gradient = jnp.where(where[..., None], gradient, 0)
     options = (uniform_weights, soft_cap)
     if any(option is not None for option in options):
         _, pullback = jax.vjp(
@@ -250,6 +250,9 @@ def _soft_terms_fwd(logits: Array, labels: Array, *options_and_where: Any) -> An
 
 def _soft_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     logits, labels, smoothing, class_weights, soft_cap, where, m, rest = residuals
+    if where is not None:
+        cotangents = jax.tree.map(lambda x: jnp.where(where, x, 0), cotangents)
+        logits, labels = jnp.where(where[..., None], logits, 0), jnp.where(where[..., None], labels, 0)
     loss_bar, lse_bar = cotangents
     logits = lax.optimization_barrier(logits)
     s = scores(logits, soft_cap)
@@ -264,9 +267,6 @@ def _soft_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     label_gradient = loss_bar[..., None] * (gap(m[..., None], s) + jnp.log1p(rest)[..., None])
     label_gradient = label_gradient if class_weights is None else class_weights * label_gradient
     label_gradient = label_gradient if smoothing is None else (1 - smoothing[..., None]) * label_gradient
-    if where is not None:
-        gradient = jnp.where(where[..., None], gradient, 0)
-        label_gradient = jnp.where(where[..., None], label_gradient, 0)
     options = (smoothing, class_weights, soft_cap)
     if any(option is not None for option in options):
         _, pullback = jax.vjp(lambda *options: _soft_terms_value(logits, labels, *options, where), *options)
