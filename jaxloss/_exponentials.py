@@ -85,9 +85,10 @@ def is_exact(logits: Array, soft_cap: Array | None) -> bool:
 
 
 def _along(x: Array, columns: Array) -> Array:
-    """x[..., columns], through integers: XLA's CPU backend may widen a whole 16-bit float array to gather from it."""
+    """x[..., columns], the last one behind the end."""
+    # Through integers: XLA's CPU backend may widen a whole 16-bit float array to gather from it.
     bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-    return lax.bitcast_convert_type(jnp.take_along_axis(bits, columns, axis=-1), x.dtype)
+    return lax.bitcast_convert_type(jnp.take_along_axis(bits, columns, axis=-1, mode="clip"), x.dtype)
 
 
 def at_label(x: Array, labels: Array) -> Array:
@@ -139,7 +140,7 @@ def _one_block(x: Array, block: Array) -> tuple[Array, Array]:
     if size == classes:
         return x, jnp.arange(classes)
     columns = block[..., None] * size + jnp.arange(size)
-    values = lax.optimization_barrier(_along(x, jnp.minimum(columns, classes - 1)))
+    values = lax.optimization_barrier(_along(x, columns))
     return jnp.where(columns < classes, values, -jnp.inf), columns
 
 
