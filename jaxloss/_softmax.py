@@ -133,6 +133,7 @@ def _integer_terms_fwd(logits: Array, labels: Array, uniform_weights: Any, soft_
     safe = in_range(labels, logits)[0]
     e = None
     if _keeps_exp(logits, uniform_weights, soft_cap):
+        # Above ONE_BLOCK classes, another order of summation than without a gradient: values differ in the last place.
         s = logits if where is None else jnp.where(where[..., None], logits, 0)
         e = _with(shifted_exp(finite(s), m[..., None]), safe, jnp.zeros_like(m))
         others = jnp.sum(e, axis=-1)
