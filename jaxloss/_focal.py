@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jaxloss import _check, _numerics, _rules, _softmax
@@ -68,11 +67,9 @@ def _sides(z: Array, y: Array) -> tuple[Array, Array, Array, Array, Array]:
 
     σ(|z|) is 1/(1 + e); the probability of a mistake is (agrees · e + differs)/(1 + e). All without a select.
     """
-    largest = jnp.finfo(z.dtype).max
-    step = lax.stop_gradient(jnp.minimum(jnp.maximum(z, 0) * largest, 1))  # 1 for z > 0, else 0
-    agrees, differs = step * y + (1 - step) * (1 - y), step * (1 - y) + (1 - step) * y
-    soft = lax.stop_gradient(jnp.minimum(agrees * differs * largest, 1))  # 0 for a hard label, else 1
-    return 2 * step - 1, jnp.exp(-jnp.abs(z)), agrees, differs, soft
+    positive = _numerics.step(z)
+    agrees, differs = positive * y + (1 - positive) * (1 - y), positive * (1 - y) + (1 - positive) * y
+    return 2 * positive - 1, jnp.exp(-jnp.abs(z)), agrees, differs, _numerics.step(agrees * differs)
 
 
 def _minus_log_mistake(z: Array, y: Array) -> tuple[Array, Array]:

@@ -8,11 +8,11 @@ inputs once and sums in the same pass, and otherwise stores the losses first.
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 
@@ -42,21 +42,20 @@ def softplus(z: Array) -> Array:
 softplus.defjvps(lambda dz, _, z: dz * sigmoid(z))
 
 
-def half_positive(x: Array, bound: Any) -> Array:
-    """max(x, 0)/2, at most bound/2.
+def step(x: Array) -> Array:
+    """1 for x > 0, else 0, as a constant.
 
-    XLA would make a clamp of max and min, which keeps it from fusing on CPU, and its sign is slow in bfloat16; the
-    factor between the two avoids both.
+    Of a maximum and a minimum with nothing between them, XLA would make a clamp, which keeps it from fusing on CPU, and
+    its sign is slow in bfloat16; the factor between the two avoids both.
     """
-    return jnp.minimum(0.5 * jnp.maximum(x, 0), 0.5 * bound)
+    return lax.stop_gradient(jnp.minimum(jnp.maximum(x, 0) * jnp.finfo(x.dtype).max, 1))
 
 
 @jax.custom_jvp
 def binary_entropy(z: Array, yes: Array, no: Array) -> Array:
     """yes · log(1 + e^−z) + no · log(1 + e^z) for weights ≥ 0, with 0 · inf = 0: what has no weight may be impossible."""
-    a = jnp.abs(z)
-    largest = jnp.finfo(z.dtype).max
-    linear = 2 * (yes * half_positive(-z, largest) + no * half_positive(z, largest))
+    a, largest = jnp.abs(z), jnp.finfo(z.dtype).max
+    linear = (step(z) * no + (1 - step(z)) * yes) * jnp.minimum(a, largest)
     # Where z is infinite, the last term is inf if the side in question has a weight; else it is 0.
     beyond = jnp.minimum(jnp.maximum(a - largest, 0), linear) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
     return linear + (yes + no) * jnp.log1p(jnp.exp(-a)) + beyond

@@ -110,7 +110,7 @@ def _uniform_term(
     largest = jnp.finfo(s.dtype).max
     # Without a select, which keeps XLA from fusing: a quarter of s is finite where s is −inf, and nowhere else as low.
     quarter = jnp.maximum(0.25 * s, -0.5 * largest)
-    occurs = 2 * _numerics.half_positive(quarter + 0.375 * largest, 1)
+    occurs = _numerics.step(quarter + 0.375 * largest)
     scale = 2.0 ** -math.ceil(math.log2(logits.shape[-1]))  # so that the sum does not overflow before its mean
     gaps = jnp.sum(scale * weights * occurs * (0.25 * finite(m)[..., None] - quarter), axis=-1)
     count = jnp.maximum(jnp.sum(occurs, axis=-1), 1)
