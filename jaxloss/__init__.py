@@ -1,5 +1,9 @@
 """Loss functions for JAX that are right everywhere: pure, jittable, one number an example."""
 
+from jaxloss._adjusted import (
+    logit_adjusted_cross_entropy,
+    poly_loss_cross_entropy,
+)
 from jaxloss._cross_entropy import (
     binary_cross_entropy,
     categorical_cross_entropy,
@@ -12,8 +16,6 @@ from jaxloss._cross_entropy import (
 )
 from jaxloss._focal import (
     asymmetric_loss,
-    logit_adjusted_cross_entropy,
-    poly_loss_cross_entropy,
     sigmoid_focal_loss,
     softmax_focal_loss,
     softmax_focal_loss_with_integer_labels,

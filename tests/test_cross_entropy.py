@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,6 +137,33 @@ def test_a_label_out_of_range_is_loud(loss: Any, label: int) -> None:
     error, masked = checkify.checkify(lambda s, y: loss(s, y, where=where))(scores, labels)
     error.throw()
     assert masked[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.int32, jnp.bool_], ids=lambda x: x.__name__)
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (jaxloss.sigmoid_binary_cross_entropy, {"pos_weight": 3.0, "label_smoothing": 0.1}),
+        (jaxloss.sigmoid_focal_loss, {"gamma": 1.7, "alpha": 0.3}),
+        (jaxloss.asymmetric_loss, {"gamma_negative": 3.0, "clip": 0.1}),
+    ],
+)
+def test_hard_labels_of_any_dtype(loss: Any, options: Any, dtype: Any) -> None:
+    logits = jnp.asarray([3.0, -2.0, 0.0, 60.0, -60.0, 1e-4, 5.0, -5.0, np.inf, -np.inf])
+    labels = jnp.asarray([1, 0, 1, 1, 0, 0, 0, 1, 1, 0])
+    values = {k: jnp.asarray(v) for k, v in options.items()}
+
+    def total(x: Any, values: Any, labels: Any) -> Any:
+        return jnp.sum(loss(x, labels, **values) * jnp.linspace(1, 2, x.size))
+
+    both = jax.value_and_grad(total, argnums=(0, 1))
+    want = jax.jit(both)(logits, values, labels.astype(F32))
+    got = jax.jit(both)(logits, values, labels.astype(dtype))
+    chex.assert_trees_all_close(got, want, rtol=2e-6, atol=1e-36)
+    # at ±inf, the mixed derivatives by the options are infinite
+    second = [jax.jit(jax.hessian(total, argnums=(0, 1)))(logits[:8], values, labels[:8].astype(d)) for d in (F32, dtype)]
+    chex.assert_trees_all_close(second[1], second[0], rtol=1e-5, atol=1e-7)
+    assert np.all(loss(logits, labels.astype(dtype), where=labels == 1)[np.asarray(labels) == 0] == 0)
 
 
 def test_smooth_labels_is_optax() -> None:
