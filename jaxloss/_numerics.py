@@ -52,23 +52,6 @@ def step(x: Array) -> Array:
 
 
 @jax.custom_jvp
-def binary_entropy(z: Array, yes: Array, no: Array) -> Array:
-    """yes · log(1 + e^−z) + no · log(1 + e^z) for weights ≥ 0, with 0 · inf = 0: what has no weight may be impossible."""
-    a, largest = jnp.abs(z), jnp.finfo(z.dtype).max
-    linear = (step(z) * no + (1 - step(z)) * yes) * jnp.minimum(a, largest)
-    # Where z is infinite, the last term is inf if the side in question has a weight; else it is 0.
-    beyond = jnp.minimum(jnp.maximum(a - largest, 0), linear) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
-    return linear + (yes + no) * jnp.log1p(jnp.exp(-a)) + beyond
-
-
-binary_entropy.defjvps(
-    lambda dz, _, z, yes, no: dz * binary_entropy_slope(z, yes, no),  # type: ignore[has-type]
-    lambda dyes, _, z, yes, no: dyes * softplus(-z),
-    lambda dno, _, z, yes, no: dno * softplus(z),
-)
-
-
-@jax.custom_jvp
 def binary_entropy_slope(z: Array, yes: Array, no: Array) -> Array:
     """no · σ(z) − yes · σ(−z), from one exponential and one division."""
     e = jnp.exp(-jnp.abs(z))
@@ -79,6 +62,23 @@ binary_entropy_slope.defjvps(
     lambda dz, _, z, yes, no: dz * ((yes + no) * (sigmoid(z) * sigmoid(-z))),
     lambda dyes, _, z, yes, no: -dyes * sigmoid(-z),
     lambda dno, _, z, yes, no: dno * sigmoid(z),
+)
+
+
+@jax.custom_jvp
+def binary_entropy(z: Array, yes: Array, no: Array) -> Array:
+    """yes · log(1 + e^−z) + no · log(1 + e^z) for weights ≥ 0, with 0 · inf = 0: what has no weight may be impossible."""
+    a, largest = jnp.abs(z), jnp.finfo(z.dtype).max
+    linear = (step(z) * no + (1 - step(z)) * yes) * jnp.minimum(a, largest)
+    # Where z is infinite, the last term is inf if the side in question has a weight; else it is 0.
+    beyond = jnp.minimum(jnp.maximum(a - largest, 0), linear) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
+    return linear + (yes + no) * jnp.log1p(jnp.exp(-a)) + beyond
+
+
+binary_entropy.defjvps(
+    lambda dz, _, z, yes, no: dz * binary_entropy_slope(z, yes, no),
+    lambda dyes, _, z, yes, no: dyes * softplus(-z),
+    lambda dno, _, z, yes, no: dno * softplus(z),
 )
 
 

@@ -71,13 +71,29 @@ def integer_terms(logits: Array, labels: Array, uniform_weights: Any, soft_cap: 
 
 
 def _integer_terms_value(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
+    terms, _, _ = _integer_sums(logits, labels, uniform_weights, soft_cap, where, keep_exp=False)
+    return terms
+
+
+def _integer_sums(
+    logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any, *, keep_exp: bool
+) -> tuple[Any, Array | None, tuple[Any, ...]]:
+    """The terms; e with 0 at the label, if it is to be kept; and the numbers of a row that the backward pass takes."""
     m, label_score, invalid = _maximum_and_label(logits, labels, soft_cap, where)
-    others = sum_of_others(logits, soft_cap, m, in_range(labels, logits)[0], where)
+    safe, e = in_range(labels, logits)[0], None
+    if keep_exp:
+        # Above ONE_BLOCK classes, another order of summation than without a gradient: values differ in the last place.
+        s = logits if where is None else jnp.where(where[..., None], logits, 0)
+        e = _with(shifted_exp(finite(s), m[..., None]), safe, jnp.zeros_like(m))
+        others = jnp.sum(e, axis=-1)
+    else:
+        others = sum_of_others(logits, soft_cap, m, safe, where)
     log_sum = _log_sum(label_score, m, others)
-    uniform = None
+    uniform = total = count = None
     if uniform_weights is not None:
-        uniform, _, _ = _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
-    return *_nll_and_lse(m, label_score, log_sum, invalid, where), uniform
+        uniform, total, count = _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
+    terms = *_nll_and_lse(m, label_score, log_sum, invalid, where), uniform
+    return terms, e, (m, label_score, others, total, count)
 
 
 def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) -> tuple[Array, Array, Array]:
@@ -129,25 +145,11 @@ def _keeps_exp(logits: Array, uniform_weights: Any, soft_cap: Any) -> bool:
 
 
 def _integer_terms_fwd(logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any) -> Any:
-    m, label_score, invalid = _maximum_and_label(logits, labels, soft_cap, where)
-    safe = in_range(labels, logits)[0]
-    e = None
-    if _keeps_exp(logits, uniform_weights, soft_cap):
-        # Above ONE_BLOCK classes, another order of summation than without a gradient: values differ in the last place.
-        s = logits if where is None else jnp.where(where[..., None], logits, 0)
-        e = _with(shifted_exp(finite(s), m[..., None]), safe, jnp.zeros_like(m))
-        others = jnp.sum(e, axis=-1)
-    else:
-        others = sum_of_others(logits, soft_cap, m, safe, where)
-    log_sum = _log_sum(label_score, m, others)
-    uniform = total = count = None
-    if uniform_weights is not None:
-        uniform, total, count = _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
-    terms = *_nll_and_lse(m, label_score, log_sum, invalid, where), uniform
+    keep_exp = _keeps_exp(logits, uniform_weights, soft_cap)
     # A few numbers a row beside one array of the logits' size: one alone, the log-sum-exp, would cost the digits of
     # large logits and of tiny losses.
-    of_rows = m, label_score, others, total, count
-    return terms, (logits if e is None else None, e, of_rows, labels, uniform_weights, soft_cap, where)
+    terms, e, of_rows = _integer_sums(logits, labels, uniform_weights, soft_cap, where, keep_exp=keep_exp)
+    return terms, (None if keep_exp else logits, e, of_rows, labels, uniform_weights, soft_cap, where)
 
 
 def _with(x: Array, labels: Array, value: Array) -> Array:
