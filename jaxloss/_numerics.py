@@ -181,6 +181,45 @@ def direction(x: Array, h: Array) -> Array:
     return jnp.where(usual, x / jnp.where(usual, h, 1), jnp.where(jnp.isinf(x), jnp.sign(x), jnp.zeros_like(h)))
 
 
+def power_of_two(x: Array) -> Array:
+    """A power of two near the largest |x| along the last axis, which stays: x over it and its squares are in range.
+
+    Dividing by it is exact. It is a constant: what is scaled by it is scaled back.
+    """
+    limits = jnp.finfo(x.dtype)
+    largest = jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0)
+    largest = jnp.clip(largest, limits.tiny, 1 / limits.tiny)
+    return lax.stop_gradient(lax.reduce_precision(largest, limits.nexp, 0))
+
+
+@jax.custom_jvp
+def unit(x: Array) -> Array:
+    """x / ‖x‖ along the last axis. The zero vector stays, with derivative 0: it has no direction."""
+    scaled = x / power_of_two(x)
+    length = jnp.sqrt(jnp.sum(jnp.square(scaled), axis=-1, keepdims=True))
+    return scaled / jnp.where(length == 0, 1, length)
+
+
+# The tangent without its part along x. JAX's own derivative would be NaN at 0.
+@unit.defjvp
+def _unit_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    u, length = unit(x), norm(x)[..., None]
+    across = dx - u * jnp.sum(u * dx, axis=-1, keepdims=True)
+    return u, jnp.where(length == 0, 0, across / jnp.where(length == 0, 1, length))
+
+
+@jax.custom_jvp
+def norm(x: Array) -> Array:
+    """The Euclidean length along the last axis, without overflow or underflow of the squares; derivative 0 at 0."""
+    scale = power_of_two(x)
+    return scale[..., 0] * jnp.sqrt(jnp.sum(jnp.square(x / scale), axis=-1))
+
+
+# JAX's own derivative of the square root is inf at 0, and makes NaN of it.
+norm.defjvps(lambda dx, _, x: jnp.sum(unit(x) * dx, axis=-1))
+
+
 @jax.custom_jvp
 def xlogy(x: Array, y: Array) -> Array:
     """x log y, with 0 log 0 = 0."""

@@ -1,0 +1,25 @@
+"""One row a public loss: the loss, its naive formula, its domain, its options and its hard points.
+
+The naive formula is the textbook's, written in jax.numpy and only ever evaluated in float64: it is the reference, and
+its derivatives by JAX are the reference derivatives. Data are drawn in float64 and then rounded to the dtype under test.
+"""
+
+from cases import cross_entropy, margin, regression
+from cases.case import Case, differentiable, rounded
+
+__all__ = ["CASES", "OTHERS", "Case", "differentiable", "rounded"]
+
+CASES: list[Case] = [
+    *regression.CASES,
+    *cross_entropy.CASES,
+    *margin.CASES,
+]
+
+# Public functions that are no losses of arrays. Each has tests of its own.
+OTHERS = {
+    "autodiff",
+    "make_fenchel_young_loss",
+    "mean",
+    "smooth_labels",
+    "sum",
+}
