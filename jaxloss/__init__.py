@@ -14,6 +14,14 @@ from jaxloss._cross_entropy import (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
+from jaxloss._ctc import (
+    ctc_loss,
+    ctc_loss_with_forward_probs,
+)
+from jaxloss._ctc_paths import (
+    ctc_forced_alignment,
+    ctc_greedy_decode,
+)
 from jaxloss._focal import (
     asymmetric_loss,
     sigmoid_focal_loss,
@@ -65,6 +73,10 @@ __all__ = [
     "categorical_cross_entropy",
     "categorical_cross_entropy_with_integer_labels",
     "charbonnier_loss",
+    "ctc_forced_alignment",
+    "ctc_greedy_decode",
+    "ctc_loss",
+    "ctc_loss_with_forward_probs",
     "epsilon_insensitive_loss",
     "expectile_loss",
     "generalized_cross_entropy",

@@ -57,7 +57,7 @@ def compiled(function: Callable[..., Any], *args: Any) -> Any:
 
 def call(rule: Callable[..., Any], *args: Any) -> Any:
     """`rule(*args)` for a `jax.custom_vjp` function, or its undecorated body under `autodiff`."""
-    args = _alike(args)
+    args = alike(args)
     if _rules_aside.value:
         return compiled(rule.__wrapped__, *args)  # type: ignore[attr-defined]
     try:
@@ -71,7 +71,7 @@ def call(rule: Callable[..., Any], *args: Any) -> Any:
         raise
 
 
-def _alike(args: tuple[Any, ...]) -> tuple[Any, ...]:
+def alike(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Under `shard_map`, marks replicated arguments as varying over the mesh axes that any argument varies over.
 
     Their cotangents are then summed over the devices. Elsewhere the arguments come back as they are.

@@ -4,7 +4,7 @@ The naive formula is the textbook's, written in jax.numpy and only ever evaluate
 its derivatives by JAX are the reference derivatives. Data are drawn in float64 and then rounded to the dtype under test.
 """
 
-from cases import cross_entropy, margin, regression
+from cases import cross_entropy, margin, regression, sequence
 from cases.case import Case, differentiable, rounded
 
 __all__ = ["CASES", "OTHERS", "Case", "differentiable", "rounded"]
@@ -13,11 +13,15 @@ CASES: list[Case] = [
     *regression.CASES,
     *cross_entropy.CASES,
     *margin.CASES,
+    *sequence.CASES,
 ]
 
 # Public functions that are no losses of arrays. Each has tests of its own.
 OTHERS = {
     "autodiff",
+    "ctc_forced_alignment",
+    "ctc_greedy_decode",
+    "ctc_loss_with_forward_probs",
     "make_fenchel_young_loss",
     "mean",
     "smooth_labels",

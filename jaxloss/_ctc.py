@@ -1,0 +1,430 @@
+"""Connectionist temporal classification: the likelihood of a label sequence over all its alignments to the frames.
+
+A path through the frames is in one of 2N + 1 states: in blank n, between labels n − 1 and n, or in label n. Each frame
+stays, or goes from a blank to the label after it, from a label to the blank after it, or, if they differ, to the label
+after it. α is the probability mass of the paths to a state. It is kept as mantissa · 2^exponent, one pair a state: the
+recursion then has products and shifts only, no exp or log, loses no state to underflow however many frames there are,
+and does not drift as sums of logarithms do.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from jaxloss import _check, _rules
+
+# Exponents stay above _FLOOR; a mass whose exponent is below _NEVER, e^(−1.9e8), is that of an impossible path.
+_FLOOR, _NEVER = -(2**29), -(2**28)
+# ln 2 in two parts, the first of which has 8 bits less than float32: a multiple of it has no rounding.
+_LN2_HIGH, _LN2_LOW = 0.693145751953125, 1.42860682030941723e-6
+
+
+def ctc_loss(
+    logits: Float[ArrayLike, "*batch frames classes"],
+    logit_paddings: Float[ArrayLike, "*batch frames"] | Int[ArrayLike, "*batch frames"] | Bool[ArrayLike, "*batch frames"],
+    labels: Int[ArrayLike, "*batch labels"],
+    label_paddings: Float[ArrayLike, "*batch labels"] | Int[ArrayLike, "*batch labels"] | Bool[ArrayLike, "*batch labels"],
+    *,
+    blank_id: int = 0,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*batch"]:
+    """The CTC loss: of a label sequence that is shorter than the frames, at no known places in them.
+
+    Formula: −log Σ_π Π_t softmax(z_t)[π_t] over all paths π that give the labels once repetitions are merged and then
+    blanks removed. Derivative by z_tk: softmax(z_t)_k less the posterior probability that the path is in class k at
+    frame t; 0 at padding. Where there is no such path (too few frames, or logits of −inf), or its probability is
+    below e^(−1.8e8), the loss is inf and its derivative 0: `where=jnp.isfinite(losses)` in `jaxloss.mean` leaves it out.
+
+    Never negative. In float32 the loss is within 1e-6 of itself, or within 1e-7 a frame where it is less than the frames
+    are many, and the gradient within 1e-5 of its norm. The backward pass keeps one number a frame and state, of 2N + 1
+    states, beside the inputs.
+
+    Args:
+        logits: the score of each class in each frame; a class of −inf cannot occur.
+        logit_paddings: 1 for a frame that is padding, wherever it is, and 0 for the others; no gradient goes to it.
+        labels: class indices; out of range and not padding: NaN in loss and gradient. Repetitions are legal.
+        label_paddings: 1 for padding, which is to the right of the labels; no gradient goes to it.
+        blank_id: the class that stands for no label.
+        where: which sequences count.
+
+    Returns:
+        One loss a sequence; 0 for no labels and no frames.
+
+    Raises:
+        TypeError: `logits` is not floating point, `labels` are not integers, or `where` is not boolean.
+        ValueError: the shapes do not fit, `blank_id` is not a class, or `where` does not broadcast.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> logits = jnp.log(jnp.array([[[0.75, 0.25], [0.5, 0.5]]]))
+        >>> loss = jaxloss.ctc_loss(logits, jnp.zeros((1, 2)), jnp.array([[1]]), jnp.zeros((1, 1)))
+        >>> print(jnp.exp(-loss))  # ¼ · ½ + ¾ · ½ + ¼ · ½
+        [0.625]
+
+    References:
+        Graves, Fernández, Gomez and Schmidhuber, Connectionist Temporal Classification, 2006
+    """
+    arguments, shape, where = problem(logits, logit_paddings, labels, label_paddings, blank_id, where)
+    losses = _rules.call(_ctc, *arguments).reshape(shape)
+    return losses if where is None else jnp.where(where, losses, 0)
+
+
+def ctc_loss_with_forward_probs(
+    logits: Float[ArrayLike, "batch frames classes"],
+    logit_paddings: Float[ArrayLike, "batch frames"] | Int[ArrayLike, "batch frames"] | Bool[ArrayLike, "batch frames"],
+    labels: Int[ArrayLike, "batch labels"],
+    label_paddings: Float[ArrayLike, "batch labels"] | Int[ArrayLike, "batch labels"] | Bool[ArrayLike, "batch labels"],
+    *,
+    blank_id: int = 0,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> tuple[Float[Array, "batch"], Float[Array, "frames batch labels+1"], Float[Array, "frames batch labels"]]:
+    """The CTC loss with the forward probabilities that it is computed from, as logarithms.
+
+    Formula: log α(t, s), where α(t, s) is the probability of the frames up to t and of being in state s at t: blank n,
+    before label n, or label n. At the last frame, blank n also has the mass of label n − 1. −inf for a state that cannot
+    be reached. Derivative: that of `ctc_loss` for the loss; the probabilities are constants (`lax.stop_gradient`).
+
+    Args:
+        logits: the score of each class in each frame.
+        logit_paddings: 1 for a frame that is padding, and 0 for the others.
+        labels: class indices.
+        label_paddings: 1 for padding, which is to the right of the labels.
+        blank_id: the class that stands for no label.
+        where: which sequences count. The probabilities of the others are of no account.
+
+    Returns:
+        One loss a sequence; log α of the blanks; log α of the labels.
+
+    Raises:
+        TypeError: `logits` is not floating point, `labels` are not integers, or `where` is not boolean.
+        ValueError: the shapes do not fit, `blank_id` is not a class, or `where` does not broadcast.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> logits = jnp.log(jnp.array([[[0.75, 0.25], [0.5, 0.5]]]))
+        >>> paddings = jnp.zeros((1, 2)), jnp.zeros((1, 1))
+        >>> loss, blank, label = jaxloss.ctc_loss_with_forward_probs(logits, paddings[0], jnp.array([[1]]), paddings[1])
+        >>> print(jnp.exp(label[:, 0, 0]))
+        [0.25 0.5 ]
+
+    References:
+        Graves, Fernández, Gomez and Schmidhuber, Connectionist Temporal Classification, 2006
+    """
+    if jnp.ndim(logits) != 3:
+        raise ValueError(f"logits must have the axes batch, frames and classes, got shape {jnp.shape(logits)}")
+    losses = ctc_loss(logits, logit_paddings, labels, label_paddings, blank_id=blank_id, where=where)
+    arguments, _, _ = problem(logits, logit_paddings, labels, label_paddings, blank_id, where)
+    return losses, *_rules.compiled(_log_forward, *lax.stop_gradient(arguments))
+
+
+def _log_forward(logits: Array, live: Array, labels: Array, lengths: Array, invalid: Array) -> tuple[Array, Array]:
+    top, log_sums = _normalisers(logits, live)
+    _, (masses, _) = _scan(logits, live, labels, top)
+    passed = jnp.cumsum(log_sums, axis=1).T[..., None]
+
+    def log(mantissa: Array, exponent: Array) -> Array:
+        value = jnp.log(mantissa) + (exponent * _LN2_HIGH + exponent * _LN2_LOW)
+        return jnp.where(exponent < _NEVER, -jnp.inf, value - passed)
+
+    blank = log(masses.blank, masses.blank_exponent)
+    label = log(masses.label, masses.label_exponent)
+    ends = jnp.logaddexp(blank[-1:], jnp.pad(label[-1:], ((0, 0), (0, 0), (1, 0)), constant_values=-jnp.inf))
+    return jnp.concatenate([blank[:-1], ends]), label
+
+
+def problem(
+    logits: Any, logit_paddings: Any, labels: Any, label_paddings: Any, blank_id: int, where: Any
+) -> tuple[tuple[Array, ...], tuple[int, ...], Array | None]:
+    """The arguments of `_ctc` with one batch axis, the shape of the batch, and the mask."""
+    logits, labels = _check.floating("logits", logits), _check.integer("labels", labels)
+    logit_paddings, label_paddings = jnp.asarray(logit_paddings), jnp.asarray(label_paddings)
+    if logits.ndim < 2 or logits.shape[-1] == 0:
+        raise ValueError(f"logits must have the axes frames and classes, with a class at least, got shape {logits.shape}")
+    *batch, frames, classes = logits.shape
+    if logit_paddings.shape != (*batch, frames):
+        raise ValueError(f"logit_paddings must have the shape {(*batch, frames)}, got {logit_paddings.shape}")
+    if labels.shape != label_paddings.shape:
+        raise ValueError(
+            f"labels and label_paddings must have the same shape, got {labels.shape} and {label_paddings.shape}"
+        )
+    if labels.ndim != len(batch) + 1 or labels.shape[:-1] != tuple(batch):
+        raise ValueError(f"labels must have the shape {tuple(batch)} and an axis more, as logits have, got {labels.shape}")
+    if not 0 <= blank_id < classes:
+        raise ValueError(f"blank_id must be from 0 to {classes - 1}, got {blank_id}")
+    where = _check.mask(where, tuple(batch), "the sequences")
+    if frames == 0:  # the loops need one, be it padding
+        logits, logit_paddings = jnp.zeros((*batch, 1, classes), logits.dtype), jnp.ones((*batch, 1))
+    live, counts = logit_paddings == 0, label_paddings == 0
+    if where is not None:
+        selected = jnp.broadcast_to(where, tuple(batch))[..., None]
+        live, counts = live & selected, counts & selected
+    inside = (labels >= 0) & (labels < classes)
+    _check.run_time(inside | ~counts, f"labels must be from 0 to {classes - 1} where they are not padding")
+    _check.run_time(counts[..., 1:] <= counts[..., :-1], "label_paddings must be to the right of the labels")
+    invalid = jnp.where(jnp.any(counts & ~inside, axis=-1), jnp.nan, 0).astype(_rules.wide_dtype(logits))
+    states = jnp.concatenate([jnp.where(inside, labels, 0), jnp.full((*batch, 1), blank_id, labels.dtype)], axis=-1)
+    lengths = jnp.sum(counts, axis=-1, dtype=jnp.int32)
+    whole = (logits, live, states.astype(jnp.int32), lengths, invalid)
+    return tuple(x.reshape(math.prod(batch), *x.shape[len(batch) :]) for x in whole), tuple(batch), where
+
+
+# --- The recursion --------------------------------------------------------------------------------------------------
+
+
+class _Masses(NamedTuple):
+    """The mass of each state, of the N + 1 blanks and of the N labels, as mantissas in [1, 2) and exponents."""
+
+    blank: Array
+    blank_exponent: Array
+    label: Array
+    label_exponent: Array
+
+
+class _Shares(NamedTuple):
+    """Where the mass of a state came from. They are in [0, 1], and all that the backward pass needs.
+
+    `blank`: of what went to blank n, the share from label n − 1; the others stayed in blank n.
+    `label`: of what went to label n, the share that stayed in it. The others came from blank n or, where a label may
+    follow another at once, from blank n and label n − 1 in the proportion of `blank`.
+    """
+
+    blank: Array
+    label: Array
+
+
+def _power(exponent: Array, dtype: Any) -> Array:
+    """2^exponent for an exponent ≤ 0; 0 where that is below the normal numbers."""
+    limits = jnp.finfo(dtype)
+    biased = jnp.maximum(exponent - (limits.minexp - 1), 0).astype(_integer(dtype))
+    return lax.bitcast_convert_type(biased << limits.nmant, dtype)
+
+
+def _normal(x: Array, exponent: Array) -> tuple[Array, Array]:
+    """x · 2^exponent for a normal x > 0, with the mantissa in [1, 2)."""
+    limits = jnp.finfo(x.dtype)
+    bits = lax.bitcast_convert_type(x, _integer(x.dtype))
+    one = lax.bitcast_convert_type(jnp.ones((), x.dtype), bits.dtype)
+    mantissa = lax.bitcast_convert_type((bits & ((1 << limits.nmant) - 1)) | one, x.dtype)
+    shift = (bits >> limits.nmant).astype(jnp.int32) + (limits.minexp - 1)
+    return mantissa, jnp.maximum(exponent + shift, _FLOOR)
+
+
+def _integer(dtype: Any) -> Any:
+    return jnp.int32 if jnp.finfo(dtype).bits == 32 else jnp.int64
+
+
+def _exp(x: Array) -> tuple[Array, Array]:
+    """e^x for x ≤ 0 as a number in [√½, √2] and an exponent."""
+    possible = x > _NEVER * math.log(2)
+    x = jnp.where(possible, x, 0)
+    exponent = jnp.round(x * (1 / math.log(2)))
+    rest = (x - exponent * _LN2_HIGH) - exponent * _LN2_LOW
+    return jnp.exp(rest), jnp.where(possible, exponent.astype(jnp.int32), _FLOOR)
+
+
+def may_follow(labels: Array) -> Array:
+    """Whether label n may follow label n − 1 without a blank between them. The last column of `labels` is the blank."""
+    differs = labels[:, 1:-1] != labels[:, :-2]
+    return jnp.concatenate([jnp.zeros_like(labels[:, :-1][:, :1], bool), differs], axis=1)
+
+
+def shifted(x: Array, start: Any) -> Array:
+    """x shifted to the right by one state, with `start` in the first place."""
+    return jnp.concatenate([jnp.full((len(x), 1), start, x.dtype), x], axis=1)
+
+
+def _step(masses: _Masses, frame: tuple[Array, Array], skips: Array) -> tuple[_Masses, _Shares]:
+    """One frame of the recursion. `frame` has the logits of blank [B, 1] and of the labels [B, N], less the maximum."""
+    blank, blank_exponent, label, label_exponent = masses
+    dtype = blank.dtype
+    before, before_exponent = shifted(label, 1), shifted(label_exponent, _FLOOR)
+    top = jnp.maximum(blank_exponent, before_exponent)
+    moved = before * _power(before_exponent - top, dtype)
+    to_blank = blank * _power(blank_exponent - top, dtype) + moved
+
+    source = jnp.where(skips, to_blank[:, :-1], blank[:, :-1])
+    source_exponent = jnp.where(skips, top[:, :-1], blank_exponent[:, :-1])
+    top_label = jnp.maximum(label_exponent, source_exponent)
+    stayed = label * _power(label_exponent - top_label, dtype)
+    to_label = stayed + source * _power(source_exponent - top_label, dtype)
+
+    (p_blank, k_blank), (p_label, k_label) = map(_exp, frame)
+    after = _Masses(
+        *_normal(to_blank * p_blank, jnp.maximum(top + k_blank, _FLOOR)),
+        *_normal(to_label * p_label, jnp.maximum(top_label + k_label, _FLOOR)),
+    )
+    return after, _Shares(moved / to_blank, stayed / to_label)
+
+
+# --- The loss -------------------------------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def _ctc(logits: Array, live: Array, labels: Array, lengths: Array, invalid: Array) -> Array:
+    return _ctc_value(logits, live, labels, lengths) + invalid
+
+
+def _normalisers(logits: Array, live: Array) -> tuple[Array, Array]:
+    """The largest logit of each frame, and the logarithm of Σ e^(z − largest); 0 for padding."""
+    z = _rules.wide(logits)
+    top = jnp.where(live, jnp.max(z, axis=-1), 0)
+    return top, jnp.where(live, jnp.log(jnp.sum(jnp.exp(z - top[..., None]), axis=-1)), 0)
+
+
+def _scan(logits: Array, live: Array, labels: Array, top: Array) -> tuple[_Masses, Any]:
+    """The masses after the last frame; and after each frame, with the shares of its step, [T, B, states]."""
+    frames, skips = jnp.arange(logits.shape[1]), may_follow(labels)
+    ones, floor = jnp.ones(labels.shape, top.dtype), jnp.full(labels.shape, _FLOOR)
+    # Before the first frame, all mass is in blank 0.
+    start = _Masses(ones, floor.at[:, 0].set(0), ones[:, 1:], floor[:, 1:])
+    start, top = _rules.alike((start, top))
+
+    def body(masses: _Masses, at: tuple[Array, Array, Array]) -> tuple[_Masses, Any]:
+        t, top, live = at
+        z = lax.dynamic_index_in_dim(logits, t, axis=1, keepdims=False)
+        x = _rules.wide(jnp.take_along_axis(z, labels, axis=1)) - top[:, None]
+        after, shares = _step(masses, (x[:, -1:], x[:, :-1]), skips)
+        stays = _Shares(jnp.zeros_like(shares.blank), jnp.ones_like(shares.label))
+        after, shares = jax.tree.map(lambda new, old: jnp.where(live[:, None], new, old), (after, shares), (masses, stays))
+        return after, (after, shares)
+
+    return lax.scan(body, start, (frames, top.T, live.T))
+
+
+def _total(masses: _Masses, lengths: Array, log_sums: Array) -> tuple[Array, Array]:
+    """The loss, and the share of the paths that end in the last label rather than in the blank after it."""
+
+    def at(x: Array, i: Array) -> Array:
+        return jnp.take_along_axis(x, i[:, None], axis=1)[:, 0]
+
+    blank, blank_exponent = at(masses.blank, lengths), at(masses.blank_exponent, lengths)
+    label, label_exponent = at(shifted(masses.label, 1), lengths), at(shifted(masses.label_exponent, _FLOOR), lengths)
+    top = jnp.maximum(blank_exponent, label_exponent)
+    ended = label * _power(label_exponent - top, label.dtype)
+    total = blank * _power(blank_exponent - top, label.dtype) + ended
+    exponent = top.astype(label.dtype)
+    loss = ((jnp.sum(log_sums, axis=1) - exponent * _LN2_HIGH) - exponent * _LN2_LOW) - jnp.log(total)
+    # Below 0 there is rounding alone.
+    return jnp.where(top < _NEVER, jnp.inf, jnp.maximum(loss, 0)), ended / total
+
+
+@jax.custom_jvp
+def _ctc_value(logits: Array, live: Array, labels: Array, lengths: Array) -> Array:
+    top, log_sums = _normalisers(logits, live)
+    masses, _ = _scan(logits, live, labels, top)
+    return _total(masses, lengths, log_sums)[0]
+
+
+# Bit patterns have no derivative, so that JAX's own are taken of the recursion in log space. It serves `autodiff` and
+# second derivatives.
+@_ctc_value.defjvp
+def _ctc_value_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    logits, *rest = primals
+    _, tangent = jax.jvp(lambda z: _log_space(z, *rest), (logits,), (tangents[0],))
+    return _ctc_value(*primals), tangent
+
+
+@jax.custom_jvp
+def _ctc_value_and_shares(logits: Array, live: Array, labels: Array, lengths: Array) -> tuple[Array, Any]:
+    top, log_sums = _normalisers(logits, live)
+    masses, (_, shares) = _scan(logits, live, labels, top)
+    loss, ended = _total(masses, lengths, log_sums)
+    return loss, (top + log_sums, shares, ended)
+
+
+# What is kept for `_ctc_slope` has no tangent: that function has one of its own, from the logits.
+@_ctc_value_and_shares.defjvp
+def _ctc_value_and_shares_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> Any:
+    _, tangent = _ctc_value_jvp(primals, tangents)
+    loss, kept = _ctc_value_and_shares(*primals)
+    return (loss, kept), (tangent, jax.tree.map(jnp.zeros_like, kept))
+
+
+@jax.custom_jvp
+def _ctc_slope(cotangent: Array, logits: Array, live: Array, labels: Array, lengths: Array, kept: Any) -> Array:
+    """The cotangent of the logits: that of the loss times (probability − occupancy), frame by frame, from the last.
+
+    The occupancy of a class is the posterior probability that the path is in one of its states. It is carried backward
+    along the shares: products and sums of numbers in [0, 1], where α and β would have a logarithm each.
+    """
+    log_sums, shares, ended = kept
+    skips = may_follow(labels)
+    z = _rules.wide(logits)
+    scale = jnp.where(live, cotangent[:, None], 0)
+    probabilities = jnp.where(live[..., None], jnp.exp(z - log_sums[..., None]), 0)
+    slope = scale[..., None] * probabilities
+
+    def body(carry: Any, at: Any) -> tuple[Any, None]:
+        slope, blank, label = carry
+        t, scale, shares = at
+        occupied = jnp.concatenate([label, jnp.sum(blank, axis=1, keepdims=True)], axis=1)
+        slope = jax.vmap(lambda row, k, x: row.at[t, k].add(-x))(slope, labels, scale[:, None] * occupied)
+        left = label * (1 - shares.label)
+        to_label = jnp.where(skips, left * shares.blank[:, :-1], 0)
+        from_blank = blank * shares.blank
+        previous = label * shares.label + from_blank[:, 1:] + jnp.pad(to_label[:, 1:], ((0, 0), (0, 1)))
+        blank = (blank - from_blank) + jnp.pad(left - to_label, ((0, 0), (0, 1)))
+        return (slope, blank, previous), None
+
+    states = jnp.arange(labels.shape[1])
+    last = jnp.where(states == lengths[:, None], 1 - ended[:, None], 0)
+    last_label = jnp.where(states[1:] == lengths[:, None], ended[:, None], 0)
+    frames = jnp.arange(logits.shape[1])
+    (slope, _, _), _ = lax.scan(body, (slope, last, last_label), (frames, scale.T, shares), reverse=True)
+    return slope.astype(logits.dtype)
+
+
+@_ctc_slope.defjvp
+def _ctc_slope_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    cotangent, logits, *rest, _ = primals
+
+    def slope(cotangent: Array, logits: Array) -> Array:
+        _, pullback = jax.vjp(lambda z: _log_space(z, *rest), logits)
+        return pullback(cotangent)[0]
+
+    return _ctc_slope(*primals), jax.jvp(slope, (cotangent, logits), tangents[:2])[1]
+
+
+def _ctc_fwd(logits: Array, live: Array, labels: Array, lengths: Array, invalid: Array) -> tuple[Array, Any]:
+    loss, kept = _ctc_value_and_shares(logits, live, labels, lengths)
+    return loss + invalid, (logits, live, labels, lengths, invalid, kept, jnp.isfinite(loss))
+
+
+# Saves the logarithms and exponentials of each state and frame, and the digits that they lose: JAX's own derivative of
+# the log-space recursion is a thousand times less accurate after some hundred frames, and keeps four arrays, not one.
+def _ctc_bwd(residuals: Any, cotangent: Array) -> tuple[Array, None, None, None, None]:
+    logits, live, labels, lengths, invalid, kept, possible = residuals
+    cotangent = jnp.where(possible, cotangent, 0) + invalid
+    return _ctc_slope(cotangent, logits, live, labels, lengths, kept), None, None, None, None
+
+
+_ctc.defvjp(_ctc_fwd, functools.partial(_rules.compiled, _ctc_bwd))
+
+
+def _log_space(logits: Array, live: Array, labels: Array, lengths: Array) -> Array:
+    """The loss by sums of logarithms, which JAX can differentiate."""
+    never = -1e30  # a log-probability in place of −inf, whose derivatives would be NaN
+    z = _rules.wide(jnp.where(live[..., None], logits, 0))
+    log_probs = jnp.maximum(jax.nn.log_softmax(z, axis=-1), never)
+    log_probs = jnp.take_along_axis(log_probs, labels[:, None, :], axis=2)
+    skips = may_follow(labels)
+    start = jnp.full(labels.shape, never, z.dtype)
+
+    def body(carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+        blank, label = carry
+        log_probs, live = at
+        to_blank = jnp.logaddexp(blank, shifted(label, never))
+        to_label = jnp.logaddexp(label, jnp.where(skips, to_blank[:, :-1], blank[:, :-1]))
+        new = to_blank + log_probs[:, -1:], to_label + log_probs[:, :-1]
+        return jax.tree.map(lambda new, old: jnp.where(live[:, None], new, old), new, carry), None
+
+    start, log_probs = _rules.alike(((start.at[:, 0].set(0), start[:, 1:]), log_probs))
+    (blank, label), _ = lax.scan(body, start, (jnp.swapaxes(log_probs, 0, 1), live.T))
+    ends = jnp.logaddexp(blank, shifted(label, never))
+    total = jnp.take_along_axis(ends, lengths[:, None], axis=1)[:, 0]
+    return jnp.where(total < never / 2, jnp.inf, -total)

@@ -1,0 +1,223 @@
+"""CTC against the enumeration of all paths, against float64, and where others fail."""
+
+import itertools
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.experimental import checkify
+
+import jaxloss
+
+
+def collapsed(path: tuple[int, ...], blank: int) -> tuple[int, ...]:
+    """Repetitions merged, then blanks removed."""
+    return tuple(k for k, _ in itertools.groupby(path) if k != blank)
+
+
+def problem(seed: int, batch: int, frames: int, labels: int, classes: int, scale: float = 1.0) -> tuple[Any, ...]:
+    rng = np.random.default_rng(seed)
+    z = (scale * rng.normal(size=(batch, frames, classes))).astype(np.float32)
+    live = rng.integers(min(2 * labels, frames), frames + 1, size=batch)
+    length = rng.integers(0, labels + 1, size=batch)
+    y = rng.integers(1, classes, size=(batch, labels))
+    return z, np.arange(frames) >= live[:, None], y, np.arange(labels) >= length[:, None]
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+@pytest.mark.parametrize("frames", range(1, 6))
+def test_every_alignment(frames: int, blank: int) -> None:
+    """All label sequences of at most 3 of 3 classes: probability, occupancy and best path by enumeration."""
+    z = np.random.default_rng(frames).normal(size=(frames, 3))
+    log_p = z - np.log(np.sum(np.exp(z), axis=-1, keepdims=True))
+    speech = [k for k in range(3) if k != blank]
+    sequences = [y for n in range(4) for y in itertools.product(speech, repeat=n)]
+    paths: dict[Any, list[Any]] = {y: [] for y in sequences}
+    for path in itertools.product(range(3), repeat=frames):
+        paths.setdefault(collapsed(path, blank), []).append(path)
+    labels = np.array([[*y, *[blank] * (3 - len(y))] for y in sequences])
+    label_paddings = np.array([[0] * len(y) + [1] * (3 - len(y)) for y in sequences])
+    logits = jnp.asarray(np.broadcast_to(z, (len(sequences), *z.shape)), jnp.float32)
+    paddings = jnp.zeros(logits.shape[:2])
+
+    def total(logits: Any) -> Any:
+        losses = jaxloss.ctc_loss(logits, paddings, labels, label_paddings, blank_id=blank)
+        return jnp.sum(losses, where=jnp.isfinite(losses)), losses
+
+    (_, losses), gradients = jax.jit(jax.value_and_grad(total, has_aux=True))(logits)
+    alignments = jaxloss.ctc_forced_alignment(logits, paddings, labels, label_paddings, blank_id=blank)
+    for y, loss, gradient, alignment in zip(sequences, losses, gradients, alignments, strict=True):
+        scores = np.array([sum(log_p[t, k] for t, k in enumerate(path)) for path in paths[y]])
+        if not len(scores):
+            assert loss == np.inf
+            assert np.all(gradient == 0)
+            assert np.all(alignment == -1)
+            continue
+        probability = np.sum(np.exp(scores))
+        np.testing.assert_allclose(loss, -np.log(probability), rtol=1e-6, atol=1e-6)
+        occupancy = np.zeros((frames, 3))
+        for path, score in zip(paths[y], scores, strict=True):
+            occupancy[np.arange(frames), path] += np.exp(score) / probability
+        np.testing.assert_allclose(gradient, np.exp(log_p) - occupancy, atol=1e-6)
+        said = [blank if n < 0 else y[n] for n in np.asarray(alignment)]
+        assert tuple(said) == paths[y][int(np.argmax(scores))]
+        assert list(alignment[alignment >= 0]) == sorted(alignment[alignment >= 0])
+
+
+def test_greedy_decoding() -> None:
+    rng = np.random.default_rng(0)
+    best = rng.integers(0, 3, size=(20, 7))
+    paddings = rng.random(size=(20, 7)) < 0.3
+    logits = jax.nn.one_hot(best, 3)
+    labels, label_paddings = jax.jit(jaxloss.ctc_greedy_decode)(logits, paddings)
+    for row, skip, y, pad in zip(best, paddings, labels, label_paddings, strict=True):
+        want = collapsed(tuple(row[~skip]), 0)
+        assert tuple(np.asarray(y)[~np.asarray(pad)]) == want
+        assert np.all(np.asarray(pad) == (np.arange(7) >= len(want)))
+    nothing, empty = jaxloss.ctc_greedy_decode(jnp.zeros((2, 0, 3)), jnp.zeros((2, 0)))
+    assert nothing.shape == empty.shape == (2, 0)
+
+
+def in_float64(z: Any, paddings: Any, y: Any, label_paddings: Any) -> tuple[Any, Any]:
+    """optax's recursion in float64, with a log ε that no sum of log-probabilities comes near."""
+    with jax.enable_x64(True):
+
+        def total(z: Any) -> Any:
+            losses = optax.losses.ctc_loss(z, paddings * 1.0, y, label_paddings * 1.0, log_epsilon=-1e9)
+            return jnp.sum(losses * jnp.arange(1.0, 1 + len(z))), losses
+
+        (_, losses), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(jnp.asarray(z, jnp.float64))
+        return np.asarray(losses), np.asarray(gradient)
+
+
+@pytest.mark.parametrize(
+    ("batch", "frames", "labels", "classes", "scale"),
+    [(2, 2000, 200, 64, 1.0), (2, 4000, 50, 8, 3.0), (3, 300, 60, 16, 20.0)],
+)
+def test_thousands_of_frames(batch: int, frames: int, labels: int, classes: int, scale: float) -> None:
+    data = problem(0, batch, frames, labels, classes, scale)
+    want, want_gradient = in_float64(*data)
+
+    def total(z: Any) -> Any:
+        losses = jaxloss.ctc_loss(z, *data[1:])
+        return jnp.sum(losses * jnp.arange(1.0, 1 + batch)), losses
+
+    (_, losses), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(data[0])
+    np.testing.assert_allclose(losses, want, rtol=1e-6)
+    assert np.linalg.norm(gradient - want_gradient) <= 1e-5 * np.linalg.norm(want_gradient)
+
+
+@jax.jit
+def loss_and_gradient(z: Any, *rest: Any) -> Any:
+    losses, pullback = jax.vjp(lambda z: jaxloss.ctc_loss(z, *rest), z)
+    return losses, pullback(jnp.ones_like(losses))[0]
+
+
+without_rule = jax.jit(jaxloss.autodiff(loss_and_gradient.__wrapped__))
+SHAPES = [(1, 1, 1, 2), (3, 8, 3, 4), (2, 5, 0, 3), (2, 3, 4, 5)]  # a few: each is compiled
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(SHAPES))
+def test_shapes_and_paddings(seed: int, shape: tuple[int, int, int, int]) -> None:
+    """Against the recursion in log space, which `autodiff` differentiates."""
+    batch, frames, labels, classes = shape
+    z, paddings, y, label_paddings = problem(seed, batch, frames, labels, classes, 4.0)
+    paddings = paddings | (np.random.default_rng(seed).random(size=paddings.shape) < 0.2)
+
+    losses, gradient = loss_and_gradient(z, paddings, y, label_paddings)
+    assert np.all(losses >= 0)
+    plain, slope = without_rule(z, paddings, y, label_paddings)
+    np.testing.assert_allclose(losses, plain, rtol=1e-6)
+    possible = np.isfinite(np.asarray(losses))[:, None, None]
+    np.testing.assert_allclose(gradient, np.where(possible, slope, 0), atol=3e-6)
+    assert np.all(np.where(paddings[..., None], gradient, 0) == 0)
+
+
+def test_near_certainty_is_never_negative() -> None:
+    """A path that is almost sure: rounding alone decides the sign of the plain formula."""
+    y = np.tile([1, 2, 3, 2], 25)
+    path = np.concatenate([[0], np.stack([y, np.zeros_like(y)], axis=1).ravel()])
+    for gap in (5.0, 12.0, 20.0, 100.0):
+        logits = gap * jax.nn.one_hot(path, 4)
+        loss = jaxloss.ctc_loss(logits, jnp.zeros(len(path)), y, jnp.zeros(len(y)))
+        assert loss >= 0
+        want, _ = in_float64(logits[None], jnp.zeros((1, len(path))), y[None], np.zeros((1, len(y))))
+        np.testing.assert_allclose(loss, want[0], atol=1e-7 * len(path))
+
+
+def test_where_optax_fails() -> None:
+    """An impossible alignment is 99999.99 with a gradient there; a class that cannot occur makes NaN."""
+    impossible = np.zeros((1, 1, 3), np.float32), np.zeros((1, 1)), np.array([[1, 2]]), np.zeros((1, 2))
+    assert 1e4 < optax.losses.ctc_loss(*impossible)[0] < np.inf
+    assert np.any(jax.grad(lambda z: optax.losses.ctc_loss(z, *impossible[1:])[0])(impossible[0]) != 0)
+    assert jaxloss.ctc_loss(*impossible)[0] == np.inf
+    assert np.all(jax.grad(lambda z: jaxloss.ctc_loss(z, *impossible[1:])[0])(impossible[0]) == 0)
+    masked = (
+        np.array([[[0.0, 1.0, -np.inf], [0.5, 0.0, -np.inf]]], np.float32),
+        np.zeros((1, 2)),
+        np.array([[1]]),
+        np.zeros((1, 1)),
+    )
+    assert np.isnan(optax.losses.ctc_loss(*masked)[0])
+    without = masked[0][..., :2], *masked[1:]
+    np.testing.assert_allclose(jaxloss.ctc_loss(*masked), optax.losses.ctc_loss(*without), rtol=1e-6)
+    gradient = jax.grad(lambda z: jaxloss.ctc_loss(z, *masked[1:])[0])(masked[0])
+    assert np.all(np.isfinite(gradient))
+    assert np.all(gradient[..., 2] == 0)
+
+
+def test_forward_probs_are_those_of_optax() -> None:
+    data = problem(3, 3, 12, 4, 5)
+    data = data[0], np.zeros_like(data[1]), *data[2:]  # with padding at the end, optax's last row differs
+    ours = jaxloss.ctc_loss_with_forward_probs(*data)
+    theirs = optax.losses.ctc_loss_with_forward_probs(data[0], data[1] * 1.0, data[2], data[3] * 1.0)
+    for got, want in zip(ours, theirs, strict=True):
+        reached = np.asarray(want) > -1e4
+        np.testing.assert_allclose(np.asarray(got)[reached], np.asarray(want)[reached], rtol=2e-5)
+        assert np.all(np.asarray(got)[~reached] == -np.inf)
+
+
+def test_a_bad_label_is_loud_and_checkify_says_so() -> None:
+    z, paddings = jnp.zeros((2, 3, 4)), jnp.zeros((2, 3))
+    labels, label_paddings = jnp.array([[1, 4], [1, 4]]), jnp.array([[0, 0], [0, 1]])
+    losses, pullback = jax.vjp(lambda z: jaxloss.ctc_loss(z, paddings, labels, label_paddings), z)
+    assert np.isnan(losses[0])
+    assert np.isfinite(losses[1])
+    gradient = pullback(jnp.ones(2))[0]
+    assert np.all(np.isnan(gradient[0]))
+    assert np.all(np.isfinite(gradient[1]))
+    error, _ = checkify.checkify(jax.jit(jaxloss.ctc_loss))(z, paddings, labels, label_paddings)
+    with pytest.raises(checkify.JaxRuntimeError, match="labels must be from 0 to 3"):
+        error.throw()
+
+
+def test_bfloat16_is_computed_in_float32() -> None:
+    z, *rest = problem(5, 2, 30, 5, 6)
+    low = jnp.asarray(z, jnp.bfloat16)
+    loss, gradient = jax.value_and_grad(lambda z: jnp.sum(jaxloss.ctc_loss(z, *rest)))(low)
+    want, slope = jax.value_and_grad(lambda z: jnp.sum(jaxloss.ctc_loss(z, *rest)))(low.astype(jnp.float32))
+    assert loss.dtype == jnp.float32
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(loss, want, rtol=1e-6)
+    chex.assert_trees_all_close(gradient, slope.astype(jnp.bfloat16), atol=1e-6)
+
+
+@pytest.mark.parametrize(("frames", "labels", "classes"), [(500, 50, 32), (100, 20, 1000)])
+def test_memory_is_alpha_and_one_array_like_the_logits(frames: int, labels: int, classes: int) -> None:
+    batch = 8
+    z = jax.ShapeDtypeStruct((batch, frames, classes), jnp.float32)
+    y = jnp.ones((batch, labels), int)
+
+    def total(z: Any) -> Any:
+        return jnp.sum(jaxloss.ctc_loss(z, jnp.zeros((batch, frames)), y, jnp.zeros((batch, labels))))
+
+    compiled = jax.jit(jax.value_and_grad(total)).lower(z).compile()
+    alpha = 4 * batch * frames * (2 * labels + 1)
+    assert compiled.memory_analysis().temp_size_in_bytes <= 1.02 * (alpha + 4 * batch * frames * classes)
