@@ -63,6 +63,11 @@ from jaxloss._robust import (
     robust_loss,
 )
 from jaxloss._rules import autodiff
+from jaxloss._soft_dtw import (
+    soft_dtw_divergence,
+    soft_dtw_loss,
+)
+from jaxloss._transducer import transducer_loss
 
 __all__ = [
     "absolute_error",
@@ -101,6 +106,8 @@ __all__ = [
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "smooth_labels",
+    "soft_dtw_divergence",
+    "soft_dtw_loss",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
@@ -111,4 +118,5 @@ __all__ = [
     "squared_log_error",
     "sum",
     "symmetric_cross_entropy",
+    "transducer_loss",
 ]

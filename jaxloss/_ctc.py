@@ -2,9 +2,7 @@
 
 A path through the frames is in one of 2N + 1 states: in blank n, between labels n − 1 and n, or in label n. Each frame
 stays, or goes from a blank to the label after it, from a label to the blank after it, or, if they differ, to the label
-after it. α is the probability mass of the paths to a state. It is kept as mantissa · 2^exponent, one pair a state: the
-recursion then has products and shifts only, no exp or log, loses no state to underflow however many frames there are,
-and does not drift as sums of logarithms do.
+after it. α is the probability mass of the paths to a state, kept as mantissa and exponent (`_scaled.py`).
 """
 
 import functools
@@ -16,12 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _rules
-
-# Exponents stay above _FLOOR; a mass whose exponent is below _NEVER, e^(−1.9e8), is that of an impossible path.
-_FLOOR, _NEVER = -(2**29), -(2**28)
-# ln 2 in two parts, the first of which has 8 bits less than float32: a multiple of it has no rounding.
-_LN2_HIGH, _LN2_LOW = 0.693145751953125, 1.42860682030941723e-6
+from jaxloss import _check, _rules, _scaled
+from jaxloss._scaled import Scaled
 
 
 def ctc_loss(
@@ -127,12 +121,7 @@ def _log_forward(logits: Array, live: Array, labels: Array, lengths: Array, inva
     _, (masses, _) = _scan(logits, live, labels, top)
     passed = jnp.cumsum(log_sums, axis=1).T[..., None]
 
-    def log(mantissa: Array, exponent: Array) -> Array:
-        value = jnp.log(mantissa) + (exponent * _LN2_HIGH + exponent * _LN2_LOW)
-        return jnp.where(exponent < _NEVER, -jnp.inf, value - passed)
-
-    blank = log(masses.blank, masses.blank_exponent)
-    label = log(masses.label, masses.label_exponent)
+    blank, label = _scaled.log(masses.blank) - passed, _scaled.log(masses.label) - passed
     ends = jnp.logaddexp(blank[-1:], jnp.pad(label[-1:], ((0, 0), (0, 0), (1, 0)), constant_values=-jnp.inf))
     return jnp.concatenate([blank[:-1], ends]), label
 
@@ -177,12 +166,10 @@ def problem(
 
 
 class _Masses(NamedTuple):
-    """The mass of each state, of the N + 1 blanks and of the N labels, as mantissas in [1, 2) and exponents."""
+    """The mass of each state, of the N + 1 blanks and of the N labels."""
 
-    blank: Array
-    blank_exponent: Array
-    label: Array
-    label_exponent: Array
+    blank: Scaled
+    label: Scaled
 
 
 class _Shares(NamedTuple):
@@ -197,68 +184,19 @@ class _Shares(NamedTuple):
     label: Array
 
 
-def _power(exponent: Array, dtype: Any) -> Array:
-    """2^exponent for an exponent ≤ 0; 0 where that is below the normal numbers."""
-    limits = jnp.finfo(dtype)
-    biased = jnp.maximum(exponent - (limits.minexp - 1), 0).astype(_integer(dtype))
-    return lax.bitcast_convert_type(biased << limits.nmant, dtype)
-
-
-def _normal(x: Array, exponent: Array) -> tuple[Array, Array]:
-    """x · 2^exponent for a normal x > 0, with the mantissa in [1, 2)."""
-    limits = jnp.finfo(x.dtype)
-    bits = lax.bitcast_convert_type(x, _integer(x.dtype))
-    one = lax.bitcast_convert_type(jnp.ones((), x.dtype), bits.dtype)
-    mantissa = lax.bitcast_convert_type((bits & ((1 << limits.nmant) - 1)) | one, x.dtype)
-    shift = (bits >> limits.nmant).astype(jnp.int32) + (limits.minexp - 1)
-    return mantissa, jnp.maximum(exponent + shift, _FLOOR)
-
-
-def _integer(dtype: Any) -> Any:
-    return jnp.int32 if jnp.finfo(dtype).bits == 32 else jnp.int64
-
-
-def _exp(x: Array) -> tuple[Array, Array]:
-    """e^x for x ≤ 0 as a number in [√½, √2] and an exponent."""
-    possible = x > _NEVER * math.log(2)
-    x = jnp.where(possible, x, 0)
-    exponent = jnp.round(x * (1 / math.log(2)))
-    rest = (x - exponent * _LN2_HIGH) - exponent * _LN2_LOW
-    return jnp.exp(rest), jnp.where(possible, exponent.astype(jnp.int32), _FLOOR)
-
-
 def may_follow(labels: Array) -> Array:
     """Whether label n may follow label n − 1 without a blank between them. The last column of `labels` is the blank."""
     differs = labels[:, 1:-1] != labels[:, :-2]
     return jnp.concatenate([jnp.zeros_like(labels[:, :-1][:, :1], bool), differs], axis=1)
 
 
-def shifted(x: Array, start: Any) -> Array:
-    """x shifted to the right by one state, with `start` in the first place."""
-    return jnp.concatenate([jnp.full((len(x), 1), start, x.dtype), x], axis=1)
-
-
 def _step(masses: _Masses, frame: tuple[Array, Array], skips: Array) -> tuple[_Masses, _Shares]:
     """One frame of the recursion. `frame` has the logits of blank [B, 1] and of the labels [B, N], less the maximum."""
-    blank, blank_exponent, label, label_exponent = masses
-    dtype = blank.dtype
-    before, before_exponent = shifted(label, 1), shifted(label_exponent, _FLOOR)
-    top = jnp.maximum(blank_exponent, before_exponent)
-    moved = before * _power(before_exponent - top, dtype)
-    to_blank = blank * _power(blank_exponent - top, dtype) + moved
-
-    source = jnp.where(skips, to_blank[:, :-1], blank[:, :-1])
-    source_exponent = jnp.where(skips, top[:, :-1], blank_exponent[:, :-1])
-    top_label = jnp.maximum(label_exponent, source_exponent)
-    stayed = label * _power(label_exponent - top_label, dtype)
-    to_label = stayed + source * _power(source_exponent - top_label, dtype)
-
-    (p_blank, k_blank), (p_label, k_label) = map(_exp, frame)
-    after = _Masses(
-        *_normal(to_blank * p_blank, jnp.maximum(top + k_blank, _FLOOR)),
-        *_normal(to_label * p_label, jnp.maximum(top_label + k_label, _FLOOR)),
-    )
-    return after, _Shares(moved / to_blank, stayed / to_label)
+    to_blank, from_label = _scaled.add(masses.blank, _scaled.after(masses.label))
+    sources = _scaled.select(skips, *jax.tree.map(lambda x: x[:, :-1], (to_blank, masses.blank)))
+    to_label, stayed = _scaled.add(sources, masses.label)
+    after = _Masses(_scaled.times_exp(to_blank, frame[0]), _scaled.times_exp(to_label, frame[1]))
+    return after, _Shares(from_label, stayed)
 
 
 # --- The loss -------------------------------------------------------------------------------------------------------
@@ -279,9 +217,9 @@ def _normalisers(logits: Array, live: Array) -> tuple[Array, Array]:
 def _scan(logits: Array, live: Array, labels: Array, top: Array) -> tuple[_Masses, Any]:
     """The masses after the last frame; and after each frame, with the shares of its step, [T, B, states]."""
     frames, skips = jnp.arange(logits.shape[1]), may_follow(labels)
-    ones, floor = jnp.ones(labels.shape, top.dtype), jnp.full(labels.shape, _FLOOR)
+    blank = _scaled.zeros(labels.shape, top.dtype)
     # Before the first frame, all mass is in blank 0.
-    start = _Masses(ones, floor.at[:, 0].set(0), ones[:, 1:], floor[:, 1:])
+    start = _Masses(blank._replace(exponent=blank.exponent.at[:, 0].set(0)), jax.tree.map(lambda x: x[:, 1:], blank))
     start, top = _rules.alike((start, top))
 
     def body(masses: _Masses, at: tuple[Array, Array, Array]) -> tuple[_Masses, Any]:
@@ -290,7 +228,7 @@ def _scan(logits: Array, live: Array, labels: Array, top: Array) -> tuple[_Masse
         x = _rules.wide(jnp.take_along_axis(z, labels, axis=1)) - top[:, None]
         after, shares = _step(masses, (x[:, -1:], x[:, :-1]), skips)
         stays = _Shares(jnp.zeros_like(shares.blank), jnp.ones_like(shares.label))
-        after, shares = jax.tree.map(lambda new, old: jnp.where(live[:, None], new, old), (after, shares), (masses, stays))
+        after, shares = _scaled.select(live[:, None], (after, shares), (masses, stays))
         return after, (after, shares)
 
     return lax.scan(body, start, (frames, top.T, live.T))
@@ -298,19 +236,11 @@ def _scan(logits: Array, live: Array, labels: Array, top: Array) -> tuple[_Masse
 
 def _total(masses: _Masses, lengths: Array, log_sums: Array) -> tuple[Array, Array]:
     """The loss, and the share of the paths that end in the last label rather than in the blank after it."""
-
-    def at(x: Array, i: Array) -> Array:
-        return jnp.take_along_axis(x, i[:, None], axis=1)[:, 0]
-
-    blank, blank_exponent = at(masses.blank, lengths), at(masses.blank_exponent, lengths)
-    label, label_exponent = at(shifted(masses.label, 1), lengths), at(shifted(masses.label_exponent, _FLOOR), lengths)
-    top = jnp.maximum(blank_exponent, label_exponent)
-    ended = label * _power(label_exponent - top, label.dtype)
-    total = blank * _power(blank_exponent - top, label.dtype) + ended
-    exponent = top.astype(label.dtype)
-    loss = ((jnp.sum(log_sums, axis=1) - exponent * _LN2_HIGH) - exponent * _LN2_LOW) - jnp.log(total)
+    ends = masses.blank, _scaled.after(masses.label)
+    ends = jax.tree.map(lambda x: jnp.take_along_axis(x, lengths[:, None], axis=1)[:, 0], ends)
+    total, ended = _scaled.add(*ends)
     # Below 0 there is rounding alone.
-    return jnp.where(top < _NEVER, jnp.inf, jnp.maximum(loss, 0)), ended / total
+    return jnp.maximum(jnp.sum(log_sums, axis=1) - _scaled.log(total), 0), ended
 
 
 @jax.custom_jvp
@@ -418,13 +348,13 @@ def _log_space(logits: Array, live: Array, labels: Array, lengths: Array) -> Arr
     def body(carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         blank, label = carry
         log_probs, live = at
-        to_blank = jnp.logaddexp(blank, shifted(label, never))
+        to_blank = jnp.logaddexp(blank, _scaled.shifted(label, never))
         to_label = jnp.logaddexp(label, jnp.where(skips, to_blank[:, :-1], blank[:, :-1]))
         new = to_blank + log_probs[:, -1:], to_label + log_probs[:, :-1]
-        return jax.tree.map(lambda new, old: jnp.where(live[:, None], new, old), new, carry), None
+        return _scaled.select(live[:, None], new, carry), None
 
     start, log_probs = _rules.alike(((start.at[:, 0].set(0), start[:, 1:]), log_probs))
     (blank, label), _ = lax.scan(body, start, (jnp.swapaxes(log_probs, 0, 1), live.T))
-    ends = jnp.logaddexp(blank, shifted(label, never))
+    ends = jnp.logaddexp(blank, _scaled.shifted(label, never))
     total = jnp.take_along_axis(ends, lengths[:, None], axis=1)[:, 0]
     return jnp.where(total < never / 2, jnp.inf, -total)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _ctc, _rules
+from jaxloss import _ctc, _rules, _scaled
 
 
 def ctc_greedy_decode(
@@ -46,7 +46,7 @@ def ctc_greedy_decode(
     frames = jnp.arange(best.shape[1])
     # The frame before, padding left out; blank before the first.
     latest = lax.cummax(jnp.where(live, frames, -1), axis=1)
-    earlier = _ctc.shifted(latest, -1)[:, :-1]
+    earlier = _scaled.shifted(latest, -1)[:, :-1]
     previous = jnp.where(earlier < 0, blank_id, jnp.take_along_axis(best, jnp.maximum(earlier, 0), axis=1))
     starts = live & (best != blank_id) & (best != previous)
     place = jnp.where(starts, jnp.cumsum(starts, axis=1) - 1, best.shape[1])  # out of range: dropped
@@ -107,12 +107,12 @@ def _viterbi(logits: Array, live: Array, labels: Array, lengths: Array, invalid:
         """The best path to each state, and for each whether it came from another one, and from which."""
         blank, label = carry
         log_probs, live = at
-        before = _ctc.shifted(label, never)
+        before = _scaled.shifted(label, never)
         to_blank = jnp.maximum(blank, before)
         source = jnp.where(skips, to_blank[:, :-1], blank[:, :-1])
         new = to_blank + log_probs[:, -1:], jnp.maximum(label, source) + log_probs[:, :-1]
         live = live[:, None]
-        new = jax.tree.map(lambda new, old: jnp.where(live, new, old), new, carry)
+        new = _scaled.select(live, new, carry)
         return new, ((before > blank) & live, (source > label) & live)
 
     blank = jnp.full_like(labels, never, dtype=log_probs.dtype)
@@ -130,7 +130,7 @@ def _viterbi(logits: Array, live: Array, labels: Array, lengths: Array, invalid:
         passed = at(to_blank, n) & jnp.where(spoken, left & at(skips, n), True)
         return (n - passed, passed | (spoken & ~left)), jnp.where(spoken & live, n, -1)
 
-    ends = at(blank, lengths), at(_ctc.shifted(label, never), lengths)
+    ends = at(blank, lengths), at(_scaled.shifted(label, never), lengths)
     spoken = ends[1] > ends[0]
     # A column more, so that n = N has one too.
     padded = [jnp.pad(x, ((0, 0),) * (x.ndim - 1) + ((0, 1),)) for x in (moves[1], skips)]
