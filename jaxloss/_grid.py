@@ -7,14 +7,15 @@ from jaxtyping import Array
 def diagonals(x: Array, fill: float) -> Array:
     """[T + U − 1, B, U]: entry (d, b, u) is that of the grid at (b, d − u, u), or `fill` where that is outside."""
     batch, rows, columns = x.shape
+    count = rows + columns - 1
     x = jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, columns)), constant_values=fill)
     # Read with lines that are one shorter, line u begins u places later.
-    x = x.reshape(batch, -1)[:, : columns * (rows + columns - 1)]
-    return jnp.moveaxis(x.reshape(batch, columns, -1), -1, 0)
+    x = x.reshape(batch, columns * (count + 1))[:, : columns * count]
+    return jnp.moveaxis(x.reshape(batch, columns, count), -1, 0)
 
 
 def from_diagonals(x: Array) -> Array:
     """[B, T, U] from [T + U − 1, B, U]."""
-    length, batch, columns = x.shape
-    x = jnp.pad(jnp.moveaxis(x, 0, -1).reshape(batch, -1), ((0, 0), (0, columns)))
-    return jnp.swapaxes(x.reshape(batch, columns, -1)[:, :, : length + 1 - columns], 1, 2)
+    count, batch, columns = x.shape
+    x = jnp.pad(jnp.moveaxis(x, 0, -1).reshape(batch, columns * count), ((0, 0), (0, columns)))
+    return jnp.swapaxes(x.reshape(batch, columns, count + 1)[:, :, : count + 1 - columns], 1, 2)
