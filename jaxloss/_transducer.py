@@ -235,14 +235,14 @@ _transducer.defvjp(_transducer_fwd, functools.partial(_rules.compiled, _transduc
 def _log_space(z: Array, labels: Array, frames: Array, lengths: Array, blank: Array) -> Array:
     """The loss by sums of logarithms, which JAX can differentiate."""
     never = -1e30  # a log-probability in place of −inf, whose derivatives would be NaN
-    of_blank, of_label, _ = _log_probs(z, labels, frames, lengths, blank)
+    of_blank, of_label = _log_probs(z, labels, frames, lengths, blank)[:2]
     of_blank, of_label = jnp.maximum(of_blank, never), jnp.maximum(of_label, never)
     depth, batch, states = of_blank.shape
     start = jnp.full((batch, states), never, of_blank.dtype).at[:, 0].set(0)
     empty = ((frames == 0) & (lengths == 0))[:, None]
     end = jnp.where(empty & (jnp.arange(states) == 0), 0, jnp.full_like(start, never))
 
-    def spread(carry: Any, at: Any) -> tuple[Any, None]:
+    def body(carry: Any, at: Any) -> tuple[Any, None]:
         masses, end = carry
         d, of_blank, of_label = at
         onward = masses + of_blank
@@ -250,6 +250,6 @@ def _log_space(z: Array, labels: Array, frames: Array, lengths: Array, blank: Ar
         return (jnp.logaddexp(onward, _scaled.shifted(masses[:, :-1] + of_label, never)), end), None
 
     carry, of_blank = _rules.alike(((start, end), of_blank))
-    (_, end), _ = lax.scan(spread, carry, (jnp.arange(depth), of_blank, of_label))
+    (_, end), _ = lax.scan(body, carry, (jnp.arange(depth), of_blank, of_label))
     total = jnp.take_along_axis(end, lengths[:, None], axis=1)[:, 0]
     return jnp.where(total < never / 2, jnp.inf, -total)
