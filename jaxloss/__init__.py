@@ -4,6 +4,13 @@ from jaxloss._adjusted import (
     logit_adjusted_cross_entropy,
     poly_loss_cross_entropy,
 )
+from jaxloss._counts import (
+    beta_nll,
+    gamma_nll,
+    negative_binomial_nll,
+    poisson_nll,
+    tweedie_deviance,
+)
 from jaxloss._cross_entropy import (
     binary_cross_entropy,
     categorical_cross_entropy,
@@ -28,6 +35,13 @@ from jaxloss._focal import (
     softmax_focal_loss,
     softmax_focal_loss_with_integer_labels,
 )
+from jaxloss._likelihood import (
+    gaussian_crps,
+    gaussian_nll,
+    laplace_nll,
+    student_t_nll,
+    von_mises_nll,
+)
 from jaxloss._margin import (
     hinge_loss,
     make_fenchel_young_loss,
@@ -42,6 +56,14 @@ from jaxloss._margin import (
 from jaxloss._noisy import (
     generalized_cross_entropy,
     symmetric_cross_entropy,
+)
+from jaxloss._ranking import (
+    approx_ndcg_loss,
+    bpr_loss,
+    list_mle_loss,
+    pairwise_hinge_loss,
+    pairwise_logistic_loss,
+    ranking_softmax_loss,
 )
 from jaxloss._reduction import mean, sum
 from jaxloss._regression import (
@@ -72,9 +94,12 @@ from jaxloss._transducer import transducer_loss
 __all__ = [
     "absolute_error",
     "absolute_percentage_error",
+    "approx_ndcg_loss",
     "asymmetric_loss",
     "autodiff",
+    "beta_nll",
     "binary_cross_entropy",
+    "bpr_loss",
     "categorical_cross_entropy",
     "categorical_cross_entropy_with_integer_labels",
     "charbonnier_loss",
@@ -84,10 +109,15 @@ __all__ = [
     "ctc_loss_with_forward_probs",
     "epsilon_insensitive_loss",
     "expectile_loss",
+    "gamma_nll",
+    "gaussian_crps",
+    "gaussian_nll",
     "generalized_cross_entropy",
     "hinge_loss",
     "huber_loss",
     "l2_loss",
+    "laplace_nll",
+    "list_mle_loss",
     "log_cosh",
     "logit_adjusted_cross_entropy",
     "make_fenchel_young_loss",
@@ -96,11 +126,16 @@ __all__ = [
     "multiclass_hinge_loss",
     "multiclass_perceptron_loss",
     "multiclass_sparsemax_loss",
+    "negative_binomial_nll",
     "nll_with_integer_labels",
+    "pairwise_hinge_loss",
+    "pairwise_logistic_loss",
     "perceptron_loss",
+    "poisson_nll",
     "poly_loss_cross_entropy",
     "pseudo_huber_loss",
     "quantile_loss",
+    "ranking_softmax_loss",
     "robust_loss",
     "sigmoid_binary_cross_entropy",
     "sigmoid_focal_loss",
@@ -116,7 +151,10 @@ __all__ = [
     "squared_error",
     "squared_hinge_loss",
     "squared_log_error",
+    "student_t_nll",
     "sum",
     "symmetric_cross_entropy",
     "transducer_loss",
+    "tweedie_deviance",
+    "von_mises_nll",
 ]

@@ -123,6 +123,17 @@ def option(
     return array
 
 
+def parameter(name: str, value: Any, data: Array, where: Array | None, *, zero: bool = False) -> Array:
+    """A parameter of a distribution, which broadcasts to the predictions. That it is above 0 is checked at run time."""
+    if isinstance(value, float):
+        value = jnp.asarray(value, jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.float32)
+    value = floating(name, value)
+    broadcastable(name, value, data.shape, "predictions")
+    inside, domain = (value >= 0, "at least 0") if zero else (value > 0, "above 0")
+    run_time(inside | left_out(where), f"{name} must be {domain} where they are not masked by `where`")
+    return value
+
+
 def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes to reduce, non-negative; None means all."""
     if axis is None:
@@ -142,14 +153,24 @@ def one_axis(axis: Any, ndim: int) -> int:
     return index % ndim
 
 
-def class_last(name: str, x: Array, axis: Any) -> Array:
-    """`x` with its class axis moved to the end."""
+def class_last(name: str, x: Array, axis: Any, of: str = "class") -> Array:
+    """`x` with its class axis (or that of its items) moved to the end."""
     if x.ndim == 0:
-        raise ValueError(f"{name} must have a class axis, got a scalar")
+        raise ValueError(f"{name} must have a {of} axis, got a scalar")
     x = jnp.moveaxis(x, one_axis(axis, x.ndim), -1)
     if x.shape[-1] == 0:
-        raise ValueError(f"{name} must have at least one class, got shape {x.shape} with the class axis last")
+        raise ValueError(f"{name} must have at least one {of}, got shape {x.shape} with the {of} axis last")
     return x
+
+
+def lists(name: str, scores: Any, labels_name: str, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:
+    """Scores, labels and the mask over items, with their list axis moved to the end. The labels may be integers."""
+    scores, labels = binary(name, scores, labels, labels_name)
+    where = mask(where, scores.shape, name)
+    if where is not None:
+        where = jnp.broadcast_to(where, scores.shape)
+    scores, labels = class_last(name, scores, axis, "item"), class_last(labels_name, labels, axis, "item")
+    return scores, labels, None if where is None else jnp.moveaxis(where, axis, -1)
 
 
 def class_labels(name: str, scores: Array, labels: Any, where: Array | None) -> Array:
@@ -210,6 +231,11 @@ def probabilities(predictions: Array, where: Array | None) -> None:
     """Marks probabilities out of [0, 1]."""
     inside = (predictions >= 0) & (predictions <= 1)
     run_time(inside | left_out(where), "predictions must be probabilities, from 0 to 1")
+
+
+def at_least_zero(name: str, x: Array, where: Array | None) -> None:
+    """Marks negative rates, counts and amounts."""
+    run_time((x >= 0) | left_out(where), f"{name} must be at least 0 where they are not masked by `where`")
 
 
 def left_out(where: Array | None) -> Array:

@@ -109,7 +109,7 @@ _TANH = {
 }  # fmt: skip
 
 
-def _polynomial(coefficients: list[float], x: Array) -> Array:
+def polynomial(coefficients: list[float], x: Array) -> Array:
     """Horner's rule, the constant term first in the list."""
     value = jnp.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
@@ -129,8 +129,8 @@ def log_cosh(r: Array) -> Array:
     """
     a = jnp.abs(r)
     near, d = jnp.minimum(a, 1), jnp.maximum(a, 1) - 1
-    polynomial = near * near * _polynomial(_LOG_COSH[np.dtype(r.dtype)], near * near)
-    return polynomial + (d + jnp.log1p(_BEYOND * jnp.expm1(-2 * d)))
+    inner = near * near * polynomial(_LOG_COSH[np.dtype(r.dtype)], near * near)
+    return inner + (d + jnp.log1p(_BEYOND * jnp.expm1(-2 * d)))
 
 
 log_cosh.defjvps(lambda dr, _, r: dr * tanh(r))  # type: ignore[has-type]
@@ -142,8 +142,8 @@ def tanh(r: Array) -> Array:
     a = jnp.abs(r)
     near, far = jnp.minimum(a, 1), jnp.maximum(a, 1)
     e = jnp.exp(-2 * far)
-    polynomial = near * _polynomial(_TANH[np.dtype(r.dtype)], near * near)
-    return jnp.copysign(jnp.where(a < 1, polynomial, (1 - e) / (1 + e)), r)
+    inner = near * polynomial(_TANH[np.dtype(r.dtype)], near * near)
+    return jnp.copysign(jnp.where(a < 1, inner, (1 - e) / (1 + e)), r)
 
 
 tanh.defjvps(lambda dr, _, r: dr * sech_squared(r))  # type: ignore[has-type]
@@ -250,7 +250,7 @@ def _expm1_ratio_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arr
     small = jnp.abs(v) < 1
     near, far = jnp.where(small, v, 0), jnp.where(small, 1, v)
     ratio = expm1_ratio(v)
-    slope = jnp.where(small, _polynomial(_EXPM1_RATIO_SLOPE, near), (jnp.exp(far) - ratio) / far)
+    slope = jnp.where(small, polynomial(_EXPM1_RATIO_SLOPE, near), (jnp.exp(far) - ratio) / far)
     return ratio, dv * slope
 
 

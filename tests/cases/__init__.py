@@ -4,7 +4,14 @@ The naive formula is the textbook's, written in jax.numpy and only ever evaluate
 its derivatives by JAX are the reference derivatives. Data are drawn in float64 and then rounded to the dtype under test.
 """
 
-from cases import cross_entropy, margin, regression, sequence
+from cases import (
+    cross_entropy,
+    likelihood,
+    margin,
+    ranking,
+    regression,
+    sequence,
+)
 from cases.case import Case, differentiable, rounded
 
 __all__ = ["CASES", "OTHERS", "Case", "differentiable", "rounded"]
@@ -14,6 +21,8 @@ CASES: list[Case] = [
     *cross_entropy.CASES,
     *margin.CASES,
     *sequence.CASES,
+    *likelihood.CASES,
+    *ranking.CASES,
 ]
 
 # Public functions that are no losses of arrays. Each has tests of its own.
