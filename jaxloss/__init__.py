@@ -29,6 +29,17 @@ from jaxloss._ctc_paths import (
     ctc_forced_alignment,
     ctc_greedy_decode,
 )
+from jaxloss._distillation import (
+    softmax_kl_divergence,
+)
+from jaxloss._divergence import (
+    alpha_divergence,
+    generalized_kl_divergence,
+    hellinger_distance,
+    js_divergence,
+    kl_divergence,
+    kl_divergence_with_log_targets,
+)
 from jaxloss._focal import (
     asymmetric_loss,
     sigmoid_focal_loss,
@@ -90,10 +101,20 @@ from jaxloss._soft_dtw import (
     soft_dtw_loss,
 )
 from jaxloss._transducer import transducer_loss
+from jaxloss._transport import (
+    energy_distance,
+    maximum_mean_discrepancy,
+    wasserstein_distance_1d,
+)
+from jaxloss._variational import (
+    gaussian_kl_divergence,
+    negative_elbo,
+)
 
 __all__ = [
     "absolute_error",
     "absolute_percentage_error",
+    "alpha_divergence",
     "approx_ndcg_loss",
     "asymmetric_loss",
     "autodiff",
@@ -107,26 +128,35 @@ __all__ = [
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_loss_with_forward_probs",
+    "energy_distance",
     "epsilon_insensitive_loss",
     "expectile_loss",
     "gamma_nll",
     "gaussian_crps",
+    "gaussian_kl_divergence",
     "gaussian_nll",
     "generalized_cross_entropy",
+    "generalized_kl_divergence",
+    "hellinger_distance",
     "hinge_loss",
     "huber_loss",
+    "js_divergence",
+    "kl_divergence",
+    "kl_divergence_with_log_targets",
     "l2_loss",
     "laplace_nll",
     "list_mle_loss",
     "log_cosh",
     "logit_adjusted_cross_entropy",
     "make_fenchel_young_loss",
+    "maximum_mean_discrepancy",
     "mean",
     "modified_huber_loss",
     "multiclass_hinge_loss",
     "multiclass_perceptron_loss",
     "multiclass_sparsemax_loss",
     "negative_binomial_nll",
+    "negative_elbo",
     "nll_with_integer_labels",
     "pairwise_hinge_loss",
     "pairwise_logistic_loss",
@@ -147,6 +177,7 @@ __all__ = [
     "softmax_cross_entropy_with_integer_labels",
     "softmax_focal_loss",
     "softmax_focal_loss_with_integer_labels",
+    "softmax_kl_divergence",
     "sparsemax_loss",
     "squared_error",
     "squared_hinge_loss",
@@ -157,4 +188,5 @@ __all__ = [
     "transducer_loss",
     "tweedie_deviance",
     "von_mises_nll",
+    "wasserstein_distance_1d",
 ]

@@ -248,3 +248,15 @@ def run_time(condition: Array, message: str) -> None:
     # Nothing but a trace can be under checkify: an eager call is spared the comparison.
     if isinstance(condition, jax.core.Tracer):
         checkify.debug_check(jnp.all(condition), message)
+
+
+def one_axis_more(name: str, x: Array, other_name: str, other: Array) -> None:
+    """ValueError unless the other array has the shape of `x` and one axis more."""
+    if other.shape[:-1] != x.shape or other.ndim == 0:
+        raise ValueError(f"{other_name} must have the shape of {name}, {x.shape}, and one axis more, got {other.shape}")
+
+
+def samples(name: str, x: Array) -> None:
+    """ValueError unless `x` is [..., samples, dimensions]."""
+    if x.ndim < 2:
+        raise ValueError(f"{name} must have a sample axis and an axis of dimensions, got shape {x.shape}")

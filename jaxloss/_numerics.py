@@ -261,3 +261,98 @@ def saturating(x: Array, q: Array) -> Array:
     limit = jnp.where(q == 0, jnp.inf, 1 / jnp.where(q == 0, 1, q))
     near = jnp.where(far, 0, x)
     return jnp.where(far, limit, near * expm1_ratio(-q * near))
+
+
+# (e^v − 1 − v)/v² on −1 ≤ v ≤ 2: Chebyshev interpolants with relative weight. The largest relative errors are 2^-30 for
+# float32 and 2^-60 for float64.
+_EXCESS = {
+    np.dtype("float32"): [
+        4.999999997e-1, 1.66666666e-1, 4.166667533e-2, 8.33333709e-3, 1.388853345e-3,
+        1.984155075e-4, 2.484991079e-5, 2.73556182e-6, 2.562226836e-7, 3.946415284e-8,
+    ],
+    np.dtype("float64"): [
+        5.0e-1, 1.66666666666666665e-1, 4.16666666666666736e-2, 8.33333333333338076e-3, 1.38888888888879298e-3,
+        1.98412698412398472e-4, 2.48015873021302773e-5, 2.75573192313405975e-6, 2.7557319072814367e-7,
+        2.50521077748667017e-8, 2.08767783165705107e-9, 1.60590116207294933e-10, 1.14693680218832549e-11,
+        7.65480947761614696e-13, 4.80033157368839135e-14, 2.50693755677872712e-15, 2.50714314844386584e-16,
+    ],
+}  # fmt: skip
+
+
+def weighted_excess(weight: Array, x: Array, product: Array, rate: Array | float = 1.0) -> Array:
+    """weight · (e^v − 1 − v)/rate for v = rate · x, with product = weight · e^v: what e^v has above its tangent at 0.
+
+    Never negative for weight, rate ≥ 0, and 0 to second order at v = 0. The derivative is JAX's own, so `product` must
+    be differentiable as that product.
+    """
+    v = rate * x
+    near = (v >= -1) & (v <= 2)
+    small = jnp.where(near, v, 0)
+    polynomial = weight * (small * x) * _polynomial(_EXCESS[np.dtype(v.dtype)], small)
+    # Beyond 2 one term is far above the other, and hides it from 200 on; below −1 both are positive.
+    far = (product - weight * (1 + jnp.where(near, 0, jnp.minimum(v, 200)))) / jnp.where(near, 1, rate)
+    return jnp.where(near, polynomial, far)
+
+
+@jax.custom_jvp
+def excess(v: Array) -> Array:
+    """e^v − 1 − v, without cancellation."""
+    return weighted_excess(jnp.ones_like(v), v, jnp.exp(v))
+
+
+excess.defjvps(lambda dv, _, v: dv * jnp.expm1(v))
+
+
+@jax.custom_jvp
+def log_ratio(x: Array, y: Array) -> Array:
+    """log(x/y) for x, y > 0, with all digits for x ≈ y, and also where x/y is out of range."""
+    ratio = x / y
+    usual = (ratio > 1e-30) & (ratio < 1e30)
+    near = (ratio > 0.5) & (ratio < 2)  # here x − y is exact
+    far = jnp.where(usual, jnp.log(jnp.where(usual, ratio, 1)), jnp.log(x) - jnp.log(y))
+    return jnp.where(near, jnp.log1p(jnp.where(near, x - y, 0) / y), far)
+
+
+log_ratio.defjvps(lambda dx, _, x, y: dx / x, lambda dy, _, x, y: -dy / y)
+
+
+# ((1+x) log(1+x) + (1−x) log(1−x))/x² as a function of x² on 0 ≤ x² ≤ 9/16: Chebyshev interpolants with relative weight.
+# The largest relative errors are 2^-30 for float32 and 2^-59 for float64.
+_ENTROPY_GAP = {
+    np.dtype("float32"): [
+        9.999999995e-1, 1.666668596e-1, 6.665548658e-2, 3.596275959e-2, 1.945521281e-2,
+        3.25398909e-2, -5.384919882e-2, 1.51855153e-1, -1.70721306e-1, 1.039543225e-1,
+    ],
+    np.dtype("float64"): [
+        9.99999999999999999e-1, 1.66666666666667659e-1, 6.66666666663834502e-2, 3.57142857463492048e-2,
+        2.22222203023284677e-2, 1.51515854541077543e-2, 1.09872940749955218e-2, 8.36292915812224597e-3,
+        6.16151440530841662e-3, 8.8372684919812451e-3, -2.19194976053949e-2, 1.53947156493113551e-1,
+        -6.73953854423533354e-1, 2.41013173310420139, -6.75355649807494925, 1.48822117336960114e+1,
+        -2.54288824323379584e+1, 3.30590395005478725e+1, -3.16167378908190995e+1, 2.10176054033902057e+1,
+        -8.6958992910937847, 1.69834265501741347,
+    ],
+}  # fmt: skip
+
+
+def entropy_gap(square: Array) -> Array:
+    """((1+x) log(1+x) + (1−x) log(1−x))/x² for x² ≤ 9/16: by how much an even share beats the shares (1±x)/2 in entropy."""
+    return _polynomial(_ENTROPY_GAP[np.dtype(square.dtype)], square)
+
+
+@jax.custom_jvp
+def power(x: Array, rate: Array) -> Array:
+    """x^rate for normal x > 0 and |rate| ≤ 1, within 3 ulp: the exponential of rate · log x loses up to 40."""
+    # x = 2^k · m with m near 1, and rate · k to all its digits: in two exact products, for k has only few.
+    _, k = jnp.frexp(lax.stop_gradient(x) * math.sqrt(0.5))
+    m, k = x / jnp.ldexp(jnp.ones_like(x), k), k.astype(x.dtype)
+    limits = jnp.finfo(x.dtype)
+    high = lax.reduce_precision(rate, limits.nexp, limits.nmant - 12)
+    whole = jnp.round(high * k)
+    rest = (high * k - whole) + (rate - high) * k
+    return jnp.ldexp(jnp.exp(rest * math.log(2) + rate * jnp.log(m)), whole.astype(jnp.int32))
+
+
+power.defjvps(
+    lambda dx, power_of_x, x, rate: dx * (rate * (power_of_x / x)),
+    lambda drate, power_of_x, x, rate: drate * (power_of_x * jnp.log(x)),
+)

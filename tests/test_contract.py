@@ -349,7 +349,8 @@ def test_sharding_changes_nothing(case: Case) -> None:
     chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-6)
     if case.among == 0:
         return
-    assert got[1].sharding.is_equivalent_to(rows, got[1].ndim)
+    if np.ptp(want[1]) > 0:  # one number everywhere need not be sharded
+        assert got[1].sharding.is_equivalent_to(rows, got[1].ndim)
     assert "all-gather" not in step.lower(*placed).compile().as_text()
 
     def local(*data: Any) -> Any:

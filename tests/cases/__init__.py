@@ -6,6 +6,7 @@ its derivatives by JAX are the reference derivatives. Data are drawn in float64 
 
 from cases import (
     cross_entropy,
+    divergence,
     likelihood,
     margin,
     ranking,
@@ -23,6 +24,7 @@ CASES: list[Case] = [
     *sequence.CASES,
     *likelihood.CASES,
     *ranking.CASES,
+    *divergence.CASES,
 ]
 
 # Public functions that are no losses of arrays. Each has tests of its own.
