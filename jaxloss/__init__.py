@@ -29,6 +29,12 @@ from jaxloss._ctc_paths import (
     ctc_forced_alignment,
     ctc_greedy_decode,
 )
+from jaxloss._detection import (
+    ciou_loss,
+    diou_loss,
+    giou_loss,
+    iou_loss,
+)
 from jaxloss._distillation import (
     softmax_kl_divergence,
 )
@@ -52,6 +58,10 @@ from jaxloss._likelihood import (
     laplace_nll,
     student_t_nll,
     von_mises_nll,
+)
+from jaxloss._lovasz import (
+    lovasz_hinge_loss,
+    lovasz_softmax_loss,
 )
 from jaxloss._margin import (
     hinge_loss,
@@ -96,6 +106,13 @@ from jaxloss._robust import (
     robust_loss,
 )
 from jaxloss._rules import autodiff
+from jaxloss._segmentation import (
+    dice_loss,
+    focal_tversky_loss,
+    generalized_dice_loss,
+    jaccard_loss,
+    tversky_loss,
+)
 from jaxloss._soft_dtw import (
     soft_dtw_divergence,
     soft_dtw_loss,
@@ -124,22 +141,30 @@ __all__ = [
     "categorical_cross_entropy",
     "categorical_cross_entropy_with_integer_labels",
     "charbonnier_loss",
+    "ciou_loss",
     "ctc_forced_alignment",
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_loss_with_forward_probs",
+    "dice_loss",
+    "diou_loss",
     "energy_distance",
     "epsilon_insensitive_loss",
     "expectile_loss",
+    "focal_tversky_loss",
     "gamma_nll",
     "gaussian_crps",
     "gaussian_kl_divergence",
     "gaussian_nll",
     "generalized_cross_entropy",
+    "generalized_dice_loss",
     "generalized_kl_divergence",
+    "giou_loss",
     "hellinger_distance",
     "hinge_loss",
     "huber_loss",
+    "iou_loss",
+    "jaccard_loss",
     "js_divergence",
     "kl_divergence",
     "kl_divergence_with_log_targets",
@@ -148,6 +173,8 @@ __all__ = [
     "list_mle_loss",
     "log_cosh",
     "logit_adjusted_cross_entropy",
+    "lovasz_hinge_loss",
+    "lovasz_softmax_loss",
     "make_fenchel_young_loss",
     "maximum_mean_discrepancy",
     "mean",
@@ -186,6 +213,7 @@ __all__ = [
     "sum",
     "symmetric_cross_entropy",
     "transducer_loss",
+    "tversky_loss",
     "tweedie_deviance",
     "von_mises_nll",
     "wasserstein_distance_1d",

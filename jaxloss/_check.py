@@ -56,6 +56,15 @@ def binary(name: str, x: Any, labels: Any, labels_name: str = "labels") -> tuple
     return x, labels
 
 
+def decisions(name: str, x: Any, labels: Any) -> tuple[Array, Array]:
+    """Floating-point scores and hard labels of one shape, integers or booleans."""
+    x, labels = floating(name, x), jnp.asarray(labels)
+    if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers or booleans, got {labels.dtype} of shape {labels.shape}")
+    same_shape(name, x, "labels", labels)
+    return x, labels
+
+
 def _like(x: Any, other: Any) -> Any:
     """A Python number in the dtype of the floating-point array that it is compared with."""
     if isinstance(x, float) and jnp.issubdtype(getattr(other, "dtype", jnp.int32), jnp.floating):

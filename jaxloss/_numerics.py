@@ -221,6 +221,22 @@ norm.defjvps(lambda dx, _, x: jnp.sum(unit(x) * dx, axis=-1))
 
 
 @jax.custom_jvp
+def share(x: Array, y: Array) -> Array:
+    """x / (x + y) for x, y ≥ 0; 0 with derivative 0 at 0 / 0."""
+    whole = x + y
+    return x / jnp.where(whole == 0, 1, whole)
+
+
+# JAX's own derivative by x, 1/(x + y) − x/(x + y)², cancels for y << x.
+@share.defjvp
+def _share_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, y), (dx, dy) = primals, tangents
+    part, whole = share(x, y), x + y
+    none = whole == 0
+    return part, jnp.where(none, 0, (share(y, x) * dx - part * dy) / jnp.where(none, 1, whole))
+
+
+@jax.custom_jvp
 def xlogy(x: Array, y: Array) -> Array:
     """x log y, with 0 log 0 = 0."""
     return jnp.where(x == 0, 0, x * jnp.log(jnp.where(x == 0, 1, y)))

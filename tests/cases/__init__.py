@@ -11,6 +11,7 @@ from cases import (
     margin,
     ranking,
     regression,
+    segmentation,
     sequence,
 )
 from cases.case import Case, differentiable, rounded
@@ -25,6 +26,7 @@ CASES: list[Case] = [
     *likelihood.CASES,
     *ranking.CASES,
     *divergence.CASES,
+    *segmentation.CASES,
 ]
 
 # Public functions that are no losses of arrays. Each has tests of its own.
