@@ -1,13 +1,14 @@
-"""The command line: python -m benchmarks [speed] [memory] [accuracy] [eager] [import] [--small] [--only TEXT]."""
+"""The command line: python -m benchmarks [TOPIC ...] [--small] [--only TEXT]; --help names the topics."""
 
 import argparse
 
-from benchmarks import accuracy, eager, import_time, memory, speed
+from benchmarks import accuracy, contrastive, eager, import_time, memory, speed
 
 TOPICS = {
     "speed": speed.run,
     "memory": memory.run,
     "accuracy": accuracy.run,
+    "contrastive": contrastive.run,
     "eager": eager.run,
     "import": import_time.run,
 }

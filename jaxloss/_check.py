@@ -72,6 +72,33 @@ def _like(x: Any, other: Any) -> Any:
     return x
 
 
+def vectors(name: str, x: Any) -> Array:
+    """`x` as a floating-point array [n, features]; ValueError unless it has two dimensions."""
+    x = floating(name, x)
+    if x.ndim != 2:
+        raise ValueError(f"{name} must be one vector an example, of shape [n, features], got {x.shape}")
+    return x
+
+
+def groups(name: str, x: Array, labels: Any) -> Array:
+    """Integer labels, one a vector of `x`; any integers, which only say who belongs together."""
+    labels = integer("labels", labels)
+    if labels.shape != x.shape[:1]:
+        raise ValueError(f"labels must be one a vector of {name}, {x.shape[:1]}, got {labels.shape}")
+    return labels
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """A static count of at least 1."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer known at trace time, or None, got {value!r}") from None
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {count}")
+    return count
+
+
 def broadcastable(name: str, x: Array, shape: tuple[int, ...], of: str) -> None:
     """ValueError unless `x` broadcasts to `shape` without enlarging it."""
     try:

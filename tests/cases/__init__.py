@@ -5,6 +5,7 @@ its derivatives by JAX are the reference derivatives. Data are drawn in float64 
 """
 
 from cases import (
+    contrastive,
     cross_entropy,
     divergence,
     likelihood,
@@ -12,6 +13,7 @@ from cases import (
     ranking,
     regression,
     segmentation,
+    self_supervised,
     sequence,
 )
 from cases.case import Case, differentiable, rounded
@@ -27,6 +29,8 @@ CASES: list[Case] = [
     *ranking.CASES,
     *divergence.CASES,
     *segmentation.CASES,
+    *contrastive.CASES,
+    *self_supervised.CASES,
 ]
 
 # Public functions that are no losses of arrays. Each has tests of its own.
