@@ -2,11 +2,12 @@
 
 import argparse
 
-from benchmarks import accuracy, contrastive, eager, import_time, memory, speed
+from benchmarks import accuracy, contrastive, eager, import_time, memory, metric, speed
 
 TOPICS = {
     "speed": speed.run,
     "memory": memory.run,
+    "metric": metric.run,
     "accuracy": accuracy.run,
     "contrastive": contrastive.run,
     "eager": eager.run,

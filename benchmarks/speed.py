@@ -189,12 +189,8 @@ def torch_call(row: Row, arrays: tuple[Array, ...]) -> Callable[[], Any]:
     return call
 
 
-def measure(row: Row, seconds: float) -> list[str]:
-    arrays = jax.block_until_ready(jax.jit(row.data, static_argnums=(1, 2))(jax.random.key(0), row.shape, row.dtype))
-    ours, theirs = compiled(row, row.ours, arrays), compiled(row, row.theirs, arrays)
-    calls = [lambda: jax.block_until_ready(ours(*arrays)), lambda: jax.block_until_ready(theirs(*arrays))]
-    if row.torch is not None:
-        calls.append(torch_call(row, arrays))
+def interleaved(calls: list[Callable[[], Any]], seconds: float) -> list[list[float]]:
+    """The time of each call in each round, for as many rounds as fit, and at least five."""
     rounds: list[list[float]] = []
     end = time.perf_counter() + seconds
     for call in calls:
@@ -208,8 +204,23 @@ def measure(row: Row, seconds: float) -> list[str]:
             calls[turn]()
             times[turn] = time.perf_counter() - start
         rounds.append(times)
+    return rounds
+
+
+def medians_and_ratios(rounds: list[list[float]]) -> tuple[list[float], list[float]]:
+    """The median time of each call, and the median of its ratios to the second one's."""
     medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
-    ratios = [statistics.median(times[i] / times[1] for times in rounds) for i in range(len(calls))]
+    return medians, [statistics.median(times[i] / times[1] for times in rounds) for i in range(len(medians))]
+
+
+def measure(row: Row, seconds: float) -> list[str]:
+    arrays = jax.block_until_ready(jax.jit(row.data, static_argnums=(1, 2))(jax.random.key(0), row.shape, row.dtype))
+    ours, theirs = compiled(row, row.ours, arrays), compiled(row, row.theirs, arrays)
+    calls = [lambda: jax.block_until_ready(ours(*arrays)), lambda: jax.block_until_ready(theirs(*arrays))]
+    if row.torch is not None:
+        calls.append(torch_call(row, arrays))
+    rounds = interleaved(calls, seconds)
+    medians, ratios = medians_and_ratios(rounds)
     return [
         row.title(),
         tables.ratio(ratios[0], row.bound),

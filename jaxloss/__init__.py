@@ -4,6 +4,7 @@ from jaxloss._adjusted import (
     logit_adjusted_cross_entropy,
     poly_loss_cross_entropy,
 )
+from jaxloss._angular import arcface_loss
 from jaxloss._contrastive import (
     clip_loss,
     info_nce_loss,
@@ -81,6 +82,20 @@ from jaxloss._margin import (
     sparsemax_loss,
     squared_hinge_loss,
 )
+from jaxloss._metric import (
+    contrastive_loss,
+    cosine_distance,
+    cosine_embedding_loss,
+    cosine_similarity,
+    margin_ranking_loss,
+    triplet_margin_loss,
+)
+from jaxloss._mining import (
+    batch_hard_triplet_loss,
+    circle_loss,
+    multi_similarity_loss,
+    n_pairs_loss,
+)
 from jaxloss._noisy import (
     generalized_cross_entropy,
     symmetric_cross_entropy,
@@ -146,9 +161,11 @@ __all__ = [
     "absolute_percentage_error",
     "alpha_divergence",
     "approx_ndcg_loss",
+    "arcface_loss",
     "asymmetric_loss",
     "autodiff",
     "barlow_twins_loss",
+    "batch_hard_triplet_loss",
     "beta_nll",
     "binary_cross_entropy",
     "bpr_loss",
@@ -157,7 +174,12 @@ __all__ = [
     "categorical_cross_entropy_with_integer_labels",
     "charbonnier_loss",
     "ciou_loss",
+    "circle_loss",
     "clip_loss",
+    "contrastive_loss",
+    "cosine_distance",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "ctc_forced_alignment",
     "ctc_greedy_decode",
     "ctc_loss",
@@ -194,12 +216,15 @@ __all__ = [
     "lovasz_hinge_loss",
     "lovasz_softmax_loss",
     "make_fenchel_young_loss",
+    "margin_ranking_loss",
     "maximum_mean_discrepancy",
     "mean",
     "modified_huber_loss",
+    "multi_similarity_loss",
     "multiclass_hinge_loss",
     "multiclass_perceptron_loss",
     "multiclass_sparsemax_loss",
+    "n_pairs_loss",
     "negative_binomial_nll",
     "negative_elbo",
     "nll_with_integer_labels",
@@ -234,6 +259,7 @@ __all__ = [
     "supervised_contrastive_loss",
     "symmetric_cross_entropy",
     "transducer_loss",
+    "triplet_margin_loss",
     "tversky_loss",
     "tweedie_deviance",
     "vicreg_loss",

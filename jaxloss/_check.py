@@ -4,6 +4,7 @@ Values that exist only at run time are marked with `checkify.debug_check`, which
 the step in `checkify.checkify`.
 """
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -187,6 +188,46 @@ def one_axis(axis: Any, ndim: int) -> int:
     if not -ndim <= index < ndim:
         raise ValueError(f"axis must be from {-ndim} to {ndim - 1} for an array of {ndim} dimensions, got {axis}")
     return index % ndim
+
+
+def vectors_last(x: Array, axis: Any) -> Array:
+    """`x` with the axis or axes of its vectors merged into one, at the end."""
+    along = axes(axis, x.ndim)
+    items = x.ndim - len(along)
+    x = jnp.moveaxis(x, along, range(items, x.ndim))
+    return x.reshape(*x.shape[:items], math.prod(x.shape[items:]))
+
+
+def matrix(name: str, x: Any) -> Array:
+    """A batch of vectors, [batch, dim], in floating point."""
+    x = floating(name, x)
+    if x.ndim != 2 or len(x) == 0:
+        raise ValueError(f"{name} must have the shape [batch, dim], with at least one vector, got {x.shape}")
+    return x
+
+
+def cosines(name: str, x: Array, where: Array | None) -> None:
+    """Marks what cannot be the cosine of an angle, beyond rounding in bfloat16."""
+    run_time((jnp.abs(x) <= 1.01) | left_out(where), f"{name} must be cosines, from -1 to 1")
+
+
+def pair_labels(labels: Any, vectors: Array) -> Array:
+    """Labels of the shape of vectors [..., dim] without their last axis: floating point, integers or booleans."""
+    labels = jnp.asarray(_like(labels, vectors))
+    if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
+        labels = floating("labels", labels)
+    if labels.shape != vectors.shape[:-1]:
+        raise ValueError(f"labels must have the shape of the pairs, {vectors.shape[:-1]}, got {labels.shape}")
+    return labels
+
+
+def norm_degree(name: str, degree: Any) -> float:
+    """The degree of a norm, a Python number of at least 1."""
+    if not isinstance(degree, int | float):
+        raise TypeError(f"{name} must be a Python number, since the code depends on it, got {degree!r}")
+    if not degree >= 1:
+        raise ValueError(f"{name} must be at least 1, got {degree!r}")
+    return float(degree)
 
 
 def class_last(name: str, x: Array, axis: Any, of: str = "class") -> Array:

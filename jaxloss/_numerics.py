@@ -7,6 +7,7 @@ What a loss computes forward is written without a select or a compare where that
 inputs once and sums in the same pass, and otherwise stores the losses first.
 """
 
+import functools
 import math
 
 import jax
@@ -40,6 +41,11 @@ def softplus(z: Array) -> Array:
 
 
 softplus.defjvps(lambda dz, _, z: dz * sigmoid(z))
+
+
+def positive_part(x: Array) -> Array:
+    """max(0, x), with derivative 0 at the kink."""
+    return jnp.where(x <= 0, 0, x)
 
 
 def step(x: Array) -> Array:
@@ -218,6 +224,103 @@ def norm(x: Array) -> Array:
 
 # JAX's own derivative of the square root is inf at 0, and makes NaN of it.
 norm.defjvps(lambda dx, _, x: jnp.sum(unit(x) * dx, axis=-1))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def power_norm(x: Array, degree: float) -> Array:
+    """(Σ |x|^degree)^(1/degree) along the last axis for a degree from 1 to inf, scaled as `norm`; derivative 0 at 0."""
+    if degree == 2:
+        return norm(x)
+    if degree == 1:
+        return jnp.sum(jnp.abs(x), axis=-1)
+    if degree == math.inf:
+        return jnp.max(jnp.abs(x), axis=-1, initial=0)
+    scale = power_of_two(x)
+    return scale[..., 0] * jnp.sum(jnp.abs(x / scale) ** degree, axis=-1) ** (1 / degree)
+
+
+# The derivative as a power of a ratio from 0 to 1. JAX's own multiplies powers of the sum that are out of range.
+@power_norm.defjvp
+def _power_norm_jvp(degree: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    length = power_norm(x, degree)
+    return length, jnp.sum(_power_direction(x, length, degree) * dx, axis=-1)
+
+
+def _power_direction(x: Array, length: Array, degree: float) -> Array:
+    """The derivative of `power_norm`; where several are the largest, that of degree inf is shared evenly."""
+    if degree == 2:
+        return unit(x)
+    if degree == 1:
+        return jnp.sign(x)
+    if degree == math.inf:
+        largest = (jnp.abs(x) == length[..., None]) & (x != 0)
+        return jnp.sign(x) * largest / jnp.maximum(jnp.sum(largest, axis=-1, keepdims=True, dtype=x.dtype), 1)
+    # A component of 0 has a slope of 0, and below degree 2 no second derivative: 0 stands for it.
+    zero = x == 0
+    ratio = jnp.where(zero, 1, jnp.abs(x)) / jnp.where(length == 0, 1, length)[..., None]
+    return jnp.where(zero, 0, jnp.sign(x) * ratio ** (degree - 1))
+
+
+@jax.custom_jvp
+def minus_product(b: Array, t: Array, a: Array) -> Array:
+    """b − t a, with the digits that the rounding of t a would cost where the two nearly cancel."""
+    # Both factors in halves, so that each of the four products is exact.
+    limits = jnp.finfo(b.dtype)
+    t_high, a_high = (lax.reduce_precision(x, limits.nexp, limits.nmant // 2) for x in (t, a))
+    t_low, a_low = t - t_high, a - a_high
+    return ((b - t_high * a_high) - t_high * a_low - t_low * a_high) - t_low * a_low
+
+
+minus_product.defjvps(
+    lambda db, _, b, t, a: db,
+    lambda dt, _, b, t, a: -dt * a,
+    lambda da, _, b, t, a: -t * da,
+)
+
+
+def across(a: Array, b: Array) -> Array:
+    """The part of b/‖b‖ at right angles to a, with all its digits where the two are nearly parallel; neither is 0."""
+    a, b = a / power_of_two(a), b / power_of_two(b)
+    square = jnp.sum(jnp.square(a), axis=-1, keepdims=True)
+    rest = minus_product(b, jnp.sum(a * b, axis=-1, keepdims=True) / square, a)
+    rest = rest - (jnp.sum(a * rest, axis=-1, keepdims=True) / square) * a  # what the rounding of the factor has left
+    return rest / jnp.sqrt(jnp.sum(jnp.square(b), axis=-1, keepdims=True))
+
+
+def _turn(a: Array, b: Array, da: Array, db: Array) -> Array:
+    """How the cosine of the angle between a and b changes with both: 0 where one of them is 0."""
+    missing = (norm(a) == 0) | (norm(b) == 0)
+    a, b = (jnp.where(missing[..., None], 1, x) for x in (a, b))
+    terms = across(a, b) / norm(a)[..., None] * da + across(b, a) / norm(b)[..., None] * db
+    return jnp.where(missing, 0, jnp.sum(terms, axis=-1))
+
+
+@jax.custom_jvp
+def cosine(a: Array, b: Array) -> Array:
+    """The cosine of the angle between two vectors along the last axis; 0 with derivative 0 where one of them is 0."""
+    return jnp.clip(jnp.sum(unit(a) * unit(b), axis=-1), -1, 1)
+
+
+@jax.custom_jvp
+def cosine_complement(a: Array, b: Array) -> Array:
+    """1 − cosine(a, b), from sin² where the difference would cancel; 1 with derivative 0 where a vector is 0."""
+    near = cosine(a, b) > 0
+    cos = jnp.where(near, cosine(a, b), 0)
+    a_near, b_near = (jnp.where(near[..., None], x, 1) for x in (a, b))
+    sin_squared = jnp.sum(jnp.square(across(a_near, b_near)), axis=-1)
+    return jnp.where(near, sin_squared / (1 + cos), 1 - cosine(a, b))
+
+
+# The projection that JAX's own derivatives make, b/‖b‖ − cos · a/‖a‖, cancels where the vectors are nearly parallel.
+@cosine.defjvp
+def _cosine_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    return cosine(*primals), _turn(*primals, *tangents)
+
+
+@cosine_complement.defjvp
+def _cosine_complement_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    return cosine_complement(*primals), -_turn(*primals, *tangents)
 
 
 @jax.custom_jvp

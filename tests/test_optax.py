@@ -67,9 +67,19 @@ def images_and_weights(rng):
     return 3 * rng.normal(size=(2, 5, 3)), rng.uniform(size=(2, 5, 3))
 
 
+def three_arrays(rng):
+    return tuple(rng.normal(size=(3, 8, 9)))
+
+
 SOME = np.arange(8) % 3 != 0
 
 ROWS = [
+    Row("cosine_similarity", two_arrays),
+    Row("cosine_similarity", two_arrays, {"axis": (0, 1), "epsilon": 1e3}),
+    Row("cosine_distance", two_arrays),
+    Row("cosine_distance", two_arrays, {"axis": 0, "epsilon": 10.0}),
+    Row("triplet_margin_loss", three_arrays, {"eps": 1e-6}),
+    Row("triplet_margin_loss", three_arrays, {"eps": 0.5, "margin": 0.1, "axis": 0, "norm_degree": 4}),
     Row("squared_error", two_arrays),
     Row("l2_loss", two_arrays),
     Row("huber_loss", two_arrays),
@@ -147,12 +157,15 @@ def test_every_shared_loss_has_a_row():
     assert sorted({row.name for row in ROWS}) == SHARED
 
 
+NOT_THEIRS = {"eps"}  # of a distance, which needs none to have a gradient at 0
+
+
 @pytest.mark.parametrize("name", SHARED)
 def test_names_and_defaults_of_parameters_are_the_same(name):
     ours, theirs = (inspect.signature(getattr(library, name)).parameters for library in LIBRARIES)
     assert set(theirs) <= set(ours)
     # What optax may go without is required here: a residual is made of two arrays.
-    defaults = {parameter: theirs[parameter].default for parameter in theirs if parameter != "targets"}
+    defaults = {parameter: theirs[parameter].default for parameter in theirs if parameter not in {"targets", *NOT_THEIRS}}
     assert {parameter: ours[parameter].default for parameter in defaults} == defaults
 
 
@@ -245,6 +258,14 @@ def true_focal_label_slope(y):
 def true_sparsemax(z):
     """For a label 0 that leads the second by less than 1, and all others by more."""
     return (1 - (z[0] - z[1])) ** 2 / 4
+
+
+def cosine(losses, p):
+    return losses.cosine_similarity(p, jnp.array([1.0, 0.0], p.dtype))
+
+
+def triplet(losses, p, **options):
+    return losses.triplet_margin_loss(jnp.zeros_like(p), p, jnp.zeros_like(p), margin=1.0, **options)
 
 
 INF, NAN = np.inf, np.nan
@@ -463,6 +484,50 @@ DIFFERENCES = [
         lambda z: [0, 0, 0],
         [-0.5, 0.5, 0.0],
         "the choice at a kink",
+    ),
+    Difference("cosine of a huge vector", cosine, [3e20, 4e20], lambda p: 0.6, 0.0, "its square is inf"),
+    Difference("cosine of a tiny vector", cosine, [3e-25, 4e-25], lambda p: 0.6, NAN, "its square is 0"),
+    Difference("cosine of no vector", cosine, [0.0, 0.0], lambda p: 0, NAN, "0 / 0: it has no direction, 0 stands for it"),
+    Difference("cosine gradient of no vector", gradient(cosine), [0.0, 0.0], lambda p: [0, 0], [NAN, NAN], "0 / 0"),
+    Difference(
+        "cosine distance of nearly parallel vectors",
+        lambda losses, p: losses.cosine_distance(p, jnp.array([1.0, 0.0], p.dtype)),
+        [1.0, 2e-4],
+        lambda p: 1 - 1 / mpmath.sqrt(1 + p[1] ** 2),
+        0.0,
+        "lost in 1 − 1",
+    ),
+    Difference(
+        "triplet, degree 1",
+        lambda losses, p: triplet(losses, p, norm_degree=1),
+        [0.25, 0.25],
+        lambda p: 1.5,
+        0.5,
+        "a sum of differences, not of their sizes",
+    ),
+    Difference(
+        "triplet, degree 1.5",
+        lambda losses, p: triplet(losses, p, norm_degree=1.5),
+        [1.0, -1.0],
+        lambda p: 1 + mpmath.mpf(2) ** (2 / mpmath.mpf(3)),
+        NAN,
+        "powers of differences, not of their sizes; the pair of equal vectors adds 1e-4 to both",
+    ),
+    Difference(
+        "triplet, degree 3",
+        lambda losses, p: triplet(losses, p, norm_degree=3),
+        [1.0, -1.0],
+        lambda p: 1 + mpmath.cbrt(2),
+        1.0,
+        "the cubes cancel",
+    ),
+    Difference(
+        "triplet gradient of close vectors",
+        gradient(triplet),
+        [0.0, 3e-4],
+        lambda p: [0, 1],
+        [0.0, 0.287],
+        "ε rounds the distance off",
     ),
 ]
 

@@ -10,6 +10,8 @@ from cases import (
     divergence,
     likelihood,
     margin,
+    metric,
+    mining,
     ranking,
     regression,
     segmentation,
@@ -31,6 +33,8 @@ CASES: list[Case] = [
     *segmentation.CASES,
     *contrastive.CASES,
     *self_supervised.CASES,
+    *metric.CASES,
+    *mining.CASES,
 ]
 
 # Public functions that are no losses of arrays. Each has tests of its own.
