@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import accuracy, contrastive, eager, import_time, memory, metric, speed
+from benchmarks import accuracy, contrastive, eager, image, import_time, memory, metric, speed
 
 TOPICS = {
     "speed": speed.run,
@@ -12,6 +12,7 @@ TOPICS = {
     "contrastive": contrastive.run,
     "eager": eager.run,
     "import": import_time.run,
+    "image": image.run,
 }
 
 

@@ -4,6 +4,19 @@ from jaxloss._adjusted import (
     logit_adjusted_cross_entropy,
     poly_loss_cross_entropy,
 )
+from jaxloss._adversarial import (
+    gan_hinge_discriminator_loss,
+    gan_hinge_generator_loss,
+    gan_least_squares_discriminator_loss,
+    gan_least_squares_generator_loss,
+    gan_minimax_discriminator_loss,
+    gan_minimax_generator_loss,
+    gan_non_saturating_generator_loss,
+    gan_relativistic_discriminator_loss,
+    gan_relativistic_generator_loss,
+    gan_wasserstein_critic_loss,
+    gan_wasserstein_generator_loss,
+)
 from jaxloss._angular import arcface_loss
 from jaxloss._contrastive import (
     clip_loss,
@@ -60,6 +73,12 @@ from jaxloss._focal import (
     softmax_focal_loss,
     softmax_focal_loss_with_integer_labels,
 )
+from jaxloss._image import (
+    gradient_difference_loss,
+    perceptual_loss,
+    style_loss,
+    total_variation_loss,
+)
 from jaxloss._likelihood import (
     gaussian_crps,
     gaussian_nll,
@@ -99,6 +118,10 @@ from jaxloss._mining import (
 from jaxloss._noisy import (
     generalized_cross_entropy,
     symmetric_cross_entropy,
+)
+from jaxloss._penalty import (
+    gradient_penalty,
+    r1_penalty,
 )
 from jaxloss._ranking import (
     approx_ndcg_loss,
@@ -144,6 +167,10 @@ from jaxloss._self_supervised import (
 from jaxloss._soft_dtw import (
     soft_dtw_divergence,
     soft_dtw_loss,
+)
+from jaxloss._ssim import (
+    ms_ssim_loss,
+    ssim_loss,
 )
 from jaxloss._transducer import transducer_loss
 from jaxloss._transport import (
@@ -192,6 +219,17 @@ __all__ = [
     "expectile_loss",
     "focal_tversky_loss",
     "gamma_nll",
+    "gan_hinge_discriminator_loss",
+    "gan_hinge_generator_loss",
+    "gan_least_squares_discriminator_loss",
+    "gan_least_squares_generator_loss",
+    "gan_minimax_discriminator_loss",
+    "gan_minimax_generator_loss",
+    "gan_non_saturating_generator_loss",
+    "gan_relativistic_discriminator_loss",
+    "gan_relativistic_generator_loss",
+    "gan_wasserstein_critic_loss",
+    "gan_wasserstein_generator_loss",
     "gaussian_crps",
     "gaussian_kl_divergence",
     "gaussian_nll",
@@ -199,6 +237,8 @@ __all__ = [
     "generalized_dice_loss",
     "generalized_kl_divergence",
     "giou_loss",
+    "gradient_difference_loss",
+    "gradient_penalty",
     "hellinger_distance",
     "hinge_loss",
     "huber_loss",
@@ -220,6 +260,7 @@ __all__ = [
     "maximum_mean_discrepancy",
     "mean",
     "modified_huber_loss",
+    "ms_ssim_loss",
     "multi_similarity_loss",
     "multiclass_hinge_loss",
     "multiclass_perceptron_loss",
@@ -232,10 +273,12 @@ __all__ = [
     "pairwise_hinge_loss",
     "pairwise_logistic_loss",
     "perceptron_loss",
+    "perceptual_loss",
     "poisson_nll",
     "poly_loss_cross_entropy",
     "pseudo_huber_loss",
     "quantile_loss",
+    "r1_penalty",
     "ranking_softmax_loss",
     "robust_loss",
     "siglip_loss",
@@ -254,10 +297,13 @@ __all__ = [
     "squared_error",
     "squared_hinge_loss",
     "squared_log_error",
+    "ssim_loss",
     "student_t_nll",
+    "style_loss",
     "sum",
     "supervised_contrastive_loss",
     "symmetric_cross_entropy",
+    "total_variation_loss",
     "transducer_loss",
     "triplet_margin_loss",
     "tversky_loss",

@@ -179,6 +179,17 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(one_axis(i, ndim) for i in several)
 
 
+def count(name: str, value: Any) -> int:
+    """A static option that is an integer ≥ 0."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, got {number}")
+    return number
+
+
 def one_axis(axis: Any, ndim: int) -> int:
     """One axis, non-negative; ValueError if it is out of range."""
     try:
@@ -276,6 +287,19 @@ def softmax_options(
         option("z_loss", unless_zero(z_loss), row, minimum=0),
         option("soft_cap", soft_cap, logits, above=0, shape=()),
     )
+
+
+def images(name: str, x: Array, where: Any) -> Array | None:
+    """The mask over images; ValueError unless `x` is [..., height, width, channels]."""
+    if x.ndim < 3:
+        raise ValueError(f"{name} must be images of shape [..., height, width, channels], got shape {x.shape}")
+    return mask(where, x.shape[:-3], "the images")
+
+
+def two_images(predictions: Any, targets: Any, where: Any) -> tuple[Array, Array, Array | None]:
+    """Images [..., height, width, channels] of one shape, and the mask over images."""
+    predictions, targets = pair("predictions", predictions, "targets", targets)
+    return predictions, targets, images("predictions", predictions, where)
 
 
 def examples(logits: Array) -> jax.ShapeDtypeStruct:

@@ -136,6 +136,14 @@ def narrow(cotangent: Array, like: Any) -> Array:
     return summed.reshape(jnp.shape(like)).astype(jnp.result_type(like))
 
 
+def selected(where: Any, event: int, *arrays: Array) -> tuple[Array, ...]:
+    """The arrays with 0 in the place of what `where` leaves out, one of its items being all of the last `event` axes."""
+    if where is None:
+        return arrays
+    spread = where.reshape(where.shape + (1,) * event)
+    return tuple(jnp.where(spread, x, 0) for x in arrays)
+
+
 # What a masked slot is computed at instead: inside the domain of every elementwise loss, option values included.
 _HARMLESS = 0.5
 

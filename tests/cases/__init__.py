@@ -5,9 +5,11 @@ its derivatives by JAX are the reference derivatives. Data are drawn in float64 
 """
 
 from cases import (
+    adversarial,
     contrastive,
     cross_entropy,
     divergence,
+    image,
     likelihood,
     margin,
     metric,
@@ -35,6 +37,8 @@ CASES: list[Case] = [
     *self_supervised.CASES,
     *metric.CASES,
     *mining.CASES,
+    *adversarial.CASES,
+    *image.CASES,
 ]
 
 # Public functions that are no losses of arrays. Each has tests of its own.
@@ -43,8 +47,11 @@ OTHERS = {
     "ctc_forced_alignment",
     "ctc_greedy_decode",
     "ctc_loss_with_forward_probs",
+    "gradient_penalty",
     "make_fenchel_young_loss",
     "mean",
+    "perceptual_loss",
+    "r1_penalty",
     "smooth_labels",
     "sum",
 }
