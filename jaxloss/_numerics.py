@@ -407,7 +407,7 @@ def weighted_excess(weight: Array, x: Array, product: Array, rate: Array | float
     v = rate * x
     near = (v >= -1) & (v <= 2)
     small = jnp.where(near, v, 0)
-    polynomial = weight * (small * x) * _polynomial(_EXCESS[np.dtype(v.dtype)], small)
+    polynomial = weight * (small * x) * polynomial(_EXCESS[np.dtype(v.dtype)], small)
     # Beyond 2 one term is far above the other, and hides it from 200 on; below −1 both are positive.
     far = (product - weight * (1 + jnp.where(near, 0, jnp.minimum(v, 200)))) / jnp.where(near, 1, rate)
     return jnp.where(near, polynomial, far)
@@ -455,7 +455,7 @@ _ENTROPY_GAP = {
 
 def entropy_gap(square: Array) -> Array:
     """((1+x) log(1+x) + (1−x) log(1−x))/x² for x² ≤ 9/16: by how much an even share beats the shares (1±x)/2 in entropy."""
-    return _polynomial(_ENTROPY_GAP[np.dtype(square.dtype)], square)
+    return polynomial(_ENTROPY_GAP[np.dtype(square.dtype)], square)
 
 
 @jax.custom_jvp
