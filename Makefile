@@ -20,7 +20,7 @@ demo: $(VENV)/.demo ## train on real data with each kind of loss; figures on the
 test: $(VENV)/.test ## run the tests and the doctests, all but tests/peers
 	$(PYTEST)
 
-test-peers: $(VENV)/.test $(VENV)/.peers ## compare with the peers; installs torch
+test-peers: $(VENV)/.test $(VENV)/.peers ## compare with the peers; installs torch and others
 	$(PYTEST) tests/peers
 
 lint: $(VENV)/.test ## ruff and mypy
@@ -28,7 +28,7 @@ lint: $(VENV)/.test ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.test $(VENV)/.peers ## time and memory beside the peers; installs torch
+bench: $(VENV)/.test $(VENV)/.peers ## time and memory beside the peers; installs torch and others
 	$(BIN)/python -m benchmarks
 
 notebooks: ## none yet
