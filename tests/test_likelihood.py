@@ -315,7 +315,7 @@ def test_poisson_is_half_the_deviance_beyond_the_best_rate() -> None:
     with jax.enable_x64(True):
         best = jaxloss.poisson_nll(y, y, log_rate=False)
         half = jnp.mean(jaxloss.poisson_nll(A, y, log_rate=False) - best)
-    np.testing.assert_allclose(2 * half, metrics.mean_poisson_deviance(y, A), rtol=1e-12)
+    np.testing.assert_allclose(2 * float(half), metrics.mean_poisson_deviance(y, A), rtol=1e-12)
 
 
 # --- Limits, edges and masks ----------------------------------------------------------------------------------------
@@ -369,9 +369,9 @@ def test_masked_parameters(loss: Any, parameters: int) -> None:
     """Parameters that are one an element, NaN under the mask."""
     where = jnp.array([True, False, True])
     args = [jnp.where(where, x, jnp.nan) for x in jnp.linspace(0.2, 0.8, 3 * (2 + parameters)).reshape(-1, 3)]
-    both = jax.value_and_grad(lambda *args: jnp.sum(loss(*args, where=where)), tuple(range(len(args))))
+    both = jax.jit(jax.value_and_grad(lambda *args: jnp.sum(loss(*args, where=where)), tuple(range(len(args)))))
     value, gradients = both(*args)
-    kept = jax.value_and_grad(lambda *args: jnp.sum(loss(*args)), tuple(range(len(args))))
+    kept = jax.jit(jax.value_and_grad(lambda *args: jnp.sum(loss(*args)), tuple(range(len(args)))))
     want, slopes = kept(*(x[::2] for x in args))
     np.testing.assert_allclose(value, want, rtol=1e-6)
     for gradient, slope in zip(gradients, slopes, strict=True):
