@@ -24,9 +24,9 @@ from jaxloss._similarities import (
 
 # Every function here takes batches [n, features] and returns one loss an example, in float32 or wider. `where`, one
 # boolean an example, says which are there at all: the others are neither anchors nor negatives. The n × n similarities
-# are made by `block_size` rows at a time. A row is the cross-entropy as the softplus of (log-sum-exp of the negatives −
-# positive), so that a tiny loss keeps its digits. Cosines are right to about 2^-23, and a similarity is a cosine over
-# the temperature t: expect 2^-23 / t of absolute error in a loss, beside a few units in its last place.
+# are made by `block_size` rows at a time. A row is a cross-entropy, log(1 + Σ exp(negative − positive)), so that a tiny
+# loss keeps its digits. Cosines are right to about 2^-23, and a similarity is a cosine over the temperature t: expect
+# 2^-22 / t of absolute error in a loss, beside a few units in its last place. Products are in full float32 everywhere.
 
 
 def ntxent(
