@@ -2,17 +2,18 @@
 
 import argparse
 
-from benchmarks import accuracy, contrastive, eager, image, import_time, memory, metric, speed
+from benchmarks import accuracy, contrastive, eager, image, import_time, memory, metric, segmentation, speed
 
 TOPICS = {
     "speed": speed.run,
     "memory": memory.run,
+    "segmentation": segmentation.run,
     "metric": metric.run,
-    "accuracy": accuracy.run,
     "contrastive": contrastive.run,
+    "image": image.run,
+    "accuracy": accuracy.run,
     "eager": eager.run,
     "import": import_time.run,
-    "image": image.run,
 }
 
 

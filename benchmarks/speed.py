@@ -234,10 +234,14 @@ def measure(row: Row, seconds: float) -> list[str]:
     ]
 
 
-def run(*, small: bool, only: str) -> None:
-    chosen = [row for row in rows(small) if only in row.title()]
-    lines = [measure(row, seconds=0 if small else 4) for row in track(chosen, "speed", console=tables.console)]
+def show(title: str, chosen: list[Row], *, small: bool, only: str) -> None:
+    chosen = [row for row in chosen if only in row.title()]
+    lines = [measure(row, seconds=0 if small else 4) for row in track(chosen, title, console=tables.console)]
     peer = "torch is not installed" if torch is None else f"torch {torch.__version__}"
     columns = "ratio to optax", "bound", "ms", "optax ms", "torch ratio", "temp MB", "optax temp MB", "rounds"
     note = f"value_and_grad of the mean unless forward; jax {jax.__version__}, optax {optax.__version__}, {peer}"
-    tables.show("Speed", note, ("loss", *columns), lines)
+    tables.show(title, note, ("loss", *columns), lines)
+
+
+def run(*, small: bool, only: str) -> None:
+    show("Speed", rows(small), small=small, only=only)
