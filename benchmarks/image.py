@@ -38,6 +38,10 @@ ROWS = [
 ]
 
 
+def title(dtype: str, shape: tuple[int, ...]) -> str:
+    return f"ssim_loss, {dtype} {'×'.join(map(str, shape))}"
+
+
 def measure(dtype: str, shape: tuple[int, ...], bound: float | None, seconds: float) -> list[str]:
     images = jax.random.uniform(jax.random.key(0), (2, *shape))
     images = tuple(images.astype(dtype))
@@ -60,7 +64,7 @@ def measure(dtype: str, shape: tuple[int, ...], bound: float | None, seconds: fl
     ours, theirs = (statistics.median(times) for times in zip(*rounds, strict=True))
     ratio = statistics.median(a / b for a, b in rounds)
     return [
-        f"ssim_loss, {dtype} {'×'.join(map(str, shape))}",
+        title(dtype, shape),
         tables.ratio(ratio, bound),
         "" if bound is None else f"{bound:.2f}",
         f"{1e3 * ours:.3g}",
@@ -72,7 +76,7 @@ def measure(dtype: str, shape: tuple[int, ...], bound: float | None, seconds: fl
 
 def run(*, small: bool, only: str) -> None:
     rows = [(dtype, (2, 32, 32, 3), None) for dtype, _, _ in ROWS[:2]] if small else ROWS
-    rows = [row for row in rows if only in f"ssim_loss, {row[0]}"]
+    rows = [row for row in rows if only in title(*row[:2])]
     lines = [measure(*row, seconds=0 if small else 4) for row in track(rows, "image", console=tables.console)]
     columns = "ratio to convolution", "bound", "ms", "convolution ms", "temp MB", "convolution temp MB", "rounds"
     note = f"value_and_grad of the mean; the depthwise convolution of five maps by 11 × 11; jax {jax.__version__}"
