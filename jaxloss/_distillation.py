@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxloss import _check, _numerics, _rules
-from jaxloss._exponentials import at_label, difference_error, finite, shifted_exp
+from jaxloss._exponentials import at_label, difference_error, finite, first_maximum, shifted_exp
 
 
 def softmax_kl_divergence(
@@ -98,7 +98,7 @@ def _parts(logits: Array, target_logits: Array, temperature: Any, where: Any) ->
     t4, z4 = jnp.where(both, 0.25 * t, 0), jnp.where(both, 0.25 * z, 0)
     d4 = t4 - z4
     error = difference_error(t4, z4, d4)
-    top = jnp.argmax(t, axis=-1)
+    top = first_maximum(t)
     at_top = lax.stop_gradient(at_label(d4, top))[..., None]
     error = error - lax.stop_gradient(at_label(error, top))[..., None]
     above = d4 - at_top
@@ -161,9 +161,8 @@ def _softmax_kl_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
     factor = (cotangent if temperature is None else cotangent / temperature.astype(cotangent.dtype))[..., None]
     # q − p by the larger of the two: neither overflows, and nothing cancels.
     more = log_ratio >= 0
-    of_p = p * jnp.expm1(-jnp.where(more, log_ratio, 0))
-    of_q = q * jnp.expm1(jnp.where(more, 0, log_ratio))
-    by_z = factor * jnp.where(both, jnp.where(more, of_p, -of_q), q - p)
+    difference = jnp.where(more, p, -q) * jnp.expm1(jnp.where(more, -log_ratio, log_ratio))
+    by_z = factor * jnp.where(both, difference, q - p)
     by_t = factor * jnp.where(impossible[..., None], 0, p * c)
     by_temperature = None
     if temperature is not None:
