@@ -407,10 +407,10 @@ def weighted_excess(weight: Array, x: Array, product: Array, rate: Array | float
     v = rate * x
     near = (v >= -1) & (v <= 2)
     small = jnp.where(near, v, 0)
-    polynomial = weight * (small * x) * polynomial(_EXCESS[np.dtype(v.dtype)], small)
+    inner = weight * (small * x) * polynomial(_EXCESS[np.dtype(v.dtype)], small)
     # Beyond 2 one term is far above the other, and hides it from 200 on; below −1 both are positive.
     far = (product - weight * (1 + jnp.where(near, 0, jnp.minimum(v, 200)))) / jnp.where(near, 1, rate)
-    return jnp.where(near, polynomial, far)
+    return jnp.where(near, inner, far)
 
 
 @jax.custom_jvp
