@@ -73,11 +73,12 @@ def _like(x: Any, other: Any) -> Any:
     return x
 
 
-def vectors(name: str, x: Any) -> Array:
-    """`x` as a floating-point array [n, features]; ValueError unless it has two dimensions."""
+def vectors(name: str, x: Any, *, least: int = 0) -> Array:
+    """`x` as a floating-point array [n, features]; ValueError unless it has two dimensions, and at least `least` vectors."""
     x = floating(name, x)
-    if x.ndim != 2:
-        raise ValueError(f"{name} must be one vector an example, of shape [n, features], got {x.shape}")
+    if x.ndim != 2 or len(x) < least:
+        words = f", with at least {least} of them" if least else ""
+        raise ValueError(f"{name} must be one vector an example, of shape [n, features]{words}, got {x.shape}")
     return x
 
 
@@ -87,17 +88,6 @@ def groups(name: str, x: Array, labels: Any) -> Array:
     if labels.shape != x.shape[:1]:
         raise ValueError(f"labels must be one a vector of {name}, {x.shape[:1]}, got {labels.shape}")
     return labels
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """A static count of at least 1."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer known at trace time, or None, got {value!r}") from None
-    if count < 1:
-        raise ValueError(f"{name} must be at least 1, got {count}")
-    return count
 
 
 def broadcastable(name: str, x: Array, shape: tuple[int, ...], of: str) -> None:
@@ -179,14 +169,14 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(one_axis(i, ndim) for i in several)
 
 
-def count(name: str, value: Any) -> int:
-    """A static option that is an integer ≥ 0."""
+def count(name: str, value: Any, *, least: int = 0) -> int:
+    """A static option that is an integer."""
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if number < 0:
-        raise ValueError(f"{name} must be at least 0, got {number}")
+        raise TypeError(f"{name} must be an integer known at trace time, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
 
 
@@ -207,14 +197,6 @@ def vectors_last(x: Array, axis: Any) -> Array:
     items = x.ndim - len(along)
     x = jnp.moveaxis(x, along, range(items, x.ndim))
     return x.reshape(*x.shape[:items], math.prod(x.shape[items:]))
-
-
-def matrix(name: str, x: Any) -> Array:
-    """A batch of vectors, [batch, dim], in floating point."""
-    x = floating(name, x)
-    if x.ndim != 2 or len(x) == 0:
-        raise ValueError(f"{name} must have the shape [batch, dim], with at least one vector, got {x.shape}")
-    return x
 
 
 def cosines(name: str, x: Array, where: Array | None) -> None:

@@ -66,7 +66,7 @@ def batch_hard_triplet_loss(
 
 
 def _labelled(embeddings: Any, labels: Any, where: Any) -> tuple[Array, Array, Any]:
-    embeddings = _check.matrix("embeddings", embeddings)
+    embeddings = _check.vectors("embeddings", embeddings, least=1)
     labels = _check.integer("labels", labels)
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(f"labels must have the shape of the batch, {embeddings.shape[:1]}, got {labels.shape}")
@@ -194,7 +194,7 @@ def n_pairs_loss(
         Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, 2016
     """
     anchors, positives = _check.pair("anchors", anchors, "positives", positives)
-    anchors, positives = _check.matrix("anchors", anchors), _check.matrix("positives", positives)
+    anchors, positives = _check.vectors("anchors", anchors, least=1), _check.vectors("positives", positives, least=1)
     return _rules.compiled(_n_pairs, anchors, positives, _check.mask(where, anchors.shape[:1], "the batch"))
 
 

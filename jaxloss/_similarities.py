@@ -29,7 +29,7 @@ def block(size: Any, n: int, columns: int) -> Block:
     """The given number of rows at a time, or by default 256, and fewer beside more than 4096 columns."""
     if size is None:
         return Block(min(n, max(128, min(256, 2**20 // max(columns, 1)))))
-    return Block(_check.positive_integer("block_size", size))
+    return Block(_check.count("block_size", size, least=1))
 
 
 def product(a: Array, b: Array) -> Array:
