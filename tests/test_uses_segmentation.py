@@ -14,7 +14,7 @@ from jax import lax
 import jaxloss
 
 STEPS = 60
-DARK = 0.04
+DARK = 0.05
 
 
 def image_and_mask() -> tuple[Any, Any]:
@@ -76,6 +76,6 @@ def by_entropy() -> float:
 
 @pytest.mark.parametrize("objective", [dice_and_entropy, lovasz], ids=lambda f: f.__name__)
 def test_overlap_losses_find_small_regions_sooner(objective: Any, by_entropy: float) -> None:
-    assert 0.02 < np.mean(image_and_mask()[1]) < 0.2
+    assert 0.02 < np.mean(image_and_mask()[1]) < 0.04
     found = intersection_over_union(objective)
-    assert found > by_entropy + 0.1
+    assert found > max(by_entropy + 0.3, 0.5)  # 0.9 and 0.7, where the entropy alone finds nothing yet
