@@ -216,7 +216,7 @@ def _sides(predictions: Array, targets: Array, where: Array | None) -> tuple[_Si
 def _side(low: Array, high: Array, true_low: Array, true_high: Array) -> _Side:
     high, true_high = jnp.where(high < low, low, high), jnp.where(true_high < true_low, true_low, true_high)
     around = jnp.maximum(high, true_high) - jnp.minimum(low, true_low)
-    scale = _numerics.power_of_two(around[..., None])[..., 0]
+    scale = jnp.where(around > 0, _numerics.power_of_two(around[..., None])[..., 0], 1)
     both = jnp.minimum(high, true_high) - jnp.maximum(low, true_low)
     return _Side(
         (high - low) / scale,

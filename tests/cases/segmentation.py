@@ -183,7 +183,7 @@ def box_hard(of: Any) -> list[Any]:
         point(UNIT_BOX, [1.0, 0.0, 2.0, 1.0], 1.0, 0.0, 1 / 5),  # they touch
         point([0.0, 0.0, near, 1.0], UNIT_BOX, e / near, 0.0, e * e / 4 / (1 + near**2), (2 * e / np.pi) ** 2 / 4),
         point([e, e, near, near], UNIT_BOX, (4 * e - 2 * e * e) / (1 + 2 * e - e * e), 2 * (e / near) ** 2, (e / near) ** 2),
-        point([0.0, 0.0, 1e-25, 1e-25], [0.0, 0.0, 2e-25, 1e-25], 0.5, 0.0, 0.05, (np.arctan(1 / 3) * 2 / np.pi) ** 2),
+        point([0.0, 0.0, 1e-15, 1e-15], [0.0, 0.0, 2e-15, 1e-15], 0.5, 0.0, 0.05, (np.arctan(1 / 3) * 2 / np.pi) ** 2),
         point([0.0, 0.0, 1e25, 1e25], [0.0, 0.0, 2e25, 1e25], 0.5, 0.0, 0.05, (np.arctan(1 / 3) * 2 / np.pi) ** 2),
     ]
 
