@@ -52,9 +52,10 @@ def ranking_softmax_loss(
         Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, 2007
     """
     weights = _check.option("weights", weights, _check.floating("logits", logits), minimum=0)
-    if weights is not None:
-        weights = _check.class_last("logits", jnp.broadcast_to(weights, jnp.shape(logits)), axis, "item")
+    ndim = jnp.ndim(logits)
     logits, labels, where = _check.lists("logits", logits, "labels", labels, axis, where)
+    if weights is not None:  # its list axis last, too, and not yet broadcast
+        weights = jnp.moveaxis(weights.reshape((1,) * (ndim - weights.ndim) + weights.shape), axis, -1)
     return _rules.call(_ranking_softmax, logits, labels, weights, where)
 
 

@@ -60,8 +60,8 @@ CASES = [
         jaxloss.ranking_softmax_loss,
         softmax,
         lists,
-        [{}, {"weights": np.linspace(0.5, 2, 6)}],
-        among=-1,
+        [{}, {"weights": np.array([[0.5], [1.0], [2.0]])}],
+        among=1,
         hard=[
             (([[20.0, 0.0, 0.0]], [[1.0, 0.0, 0.0]]), {}, [np.log1p(2 * np.exp(-20.0))]),
             (([[3.0, 1.0]], [[0.0, 0.0]]), {}, [0.0]),
@@ -74,7 +74,7 @@ CASES = [
         jaxloss.pairwise_logistic_loss,
         pairwise(lambda lead: jnp.log1p(jnp.exp(-lead))),
         lists,
-        among=-1,
+        among=1,
         hard=[
             (([[20.0, 0.0, 0.0]], [[1.0, 0.0, 0.0]]), {}, [np.log1p(np.exp(-20.0))]),
             (([[0.0, 1e4], [0.0, 3e38]], [[1, 0], [2, 0]]), {}, [1e4, 3e38]),
@@ -86,7 +86,7 @@ CASES = [
         jaxloss.pairwise_hinge_loss,
         pairwise(lambda lead: jnp.maximum(0, 1 - lead)),
         lists,
-        among=-1,
+        among=1,
         hard=[
             (([[1.0, 0.0], [0.0, 3e38]], [[1.0, 0.0], [1.0, 0.0]]), {}, [0.0, 3e38]),
             (([[3.0, 1.0], [2.0, 2.0]], [[1.0, 1.0], [0.0, 0.0]]), {}, [0.0, 0.0]),
@@ -98,7 +98,7 @@ CASES = [
         jaxloss.list_mle_loss,
         list_mle,
         lists,
-        among=-1,
+        among=1,
         hard=[
             (([[40.0, 20.0, 0.0]], [[2, 1, 0]]), {}, [2 * np.log1p(np.exp(-20.0))]),
             (([[0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]), {}, [np.log(6.0)]),
@@ -111,7 +111,7 @@ CASES = [
         approx_ndcg,
         untied_lists,
         [{}, {"temperature": 0.5}, {"temperature": np.array([0.3, 0.7, 2.0])}],
-        among=-1,
+        among=1,
         hard=[
             (([[1e4, 0.0, -1e4]], [[2, 1, 0]]), {}, [-1.0]),
             (([[0.0, 1.0]], [[1.0, 0.0]]), {"temperature": 1e-3}, [-1 / np.log2(3.0)]),
