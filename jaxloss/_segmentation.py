@@ -242,11 +242,13 @@ def _focal_tversky(sums: Any, alpha: Array, beta: Array, smooth: Array, gamma: A
 def _root(x: Array, degree: Array) -> Array:
     """x^(1/degree) for 0 < x ≤ 1 within 4 ulp; from a rounded 1/degree it would have as many as |log x| wrong."""
     whole, rest = _exponentials.log_in_parts(x)
-    bits = jnp.finfo(x.dtype).nexp
-    power = lax.reduce_precision(1 / degree, bits, 7)  # times `whole`, it is exact
-    coarse = lax.reduce_precision(degree, bits, 11)
+    limits = jnp.finfo(x.dtype)
+    power = lax.reduce_precision(1 / degree, limits.nexp, 7)  # times `whole`, it is exact
+    coarse = lax.reduce_precision(degree, limits.nexp, 11)
     remainder = (1 - power * coarse) - power * (degree - coarse)
-    return jnp.exp(power * whole) * jnp.exp((remainder * whole + rest) / degree)
+    # Else XLA makes one exponential of the two.
+    large = lax.reduce_precision(jnp.exp(power * whole), limits.nexp, limits.nmant)
+    return large * jnp.exp((remainder * whole + rest) / degree)
 
 
 def generalized_dice_loss(
