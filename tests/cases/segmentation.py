@@ -222,7 +222,7 @@ CASES = [
         lambda z, t, gamma=4 / 3, **options: tversky(z, t, **options) ** (1 / gamma),
         pixels,
         [{}, {**WEIGHTS, "gamma": 0.7}],
-        hard=overlap_hard(wrong=1.0, right=1.0, gamma=4 / 3),
+        hard=overlap_hard(wrong=1.0, right=1.0, gamma=float(np.float32(4 / 3))),
         **OVERLAP,
     ),
     Case(
