@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import accuracy, contrastive, eager, image, import_time, memory, metric, segmentation, speed
+from benchmarks import accuracy, contrastive, eager, image, import_time, memory, metric, segmentation, sequence, speed
 
 TOPICS = {
     "speed": speed.run,
@@ -11,6 +11,7 @@ TOPICS = {
     "metric": metric.run,
     "contrastive": contrastive.run,
     "image": image.run,
+    "sequence": sequence.run,
     "accuracy": accuracy.run,
     "eager": eager.run,
     "import": import_time.run,

@@ -1,0 +1,44 @@
+"""Time and temporary memory of CTC, as ratios to optax and beside torch. Shapes are batch × frames × labels × classes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax.losses
+from jax import Array
+
+import jaxloss
+from benchmarks import speed
+from benchmarks.speed import Row
+
+
+def sentences(key: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, ...]:
+    batch, frames, labels, classes = shape
+    keys = jax.random.split(key)
+    z = jax.random.normal(keys[0], (batch, frames, classes), dtype)
+    y = jax.random.randint(keys[1], (batch, labels), 1, classes)
+    return z, jnp.zeros((batch, frames)), y, jnp.zeros((batch, labels))
+
+
+def of_torch(z: Any, paddings: Any, y: Any, label_paddings: Any) -> Any:
+    torch = speed.torch
+    batch, frames, _ = z.shape
+    lengths = torch.full((batch,), frames), torch.full((batch,), y.shape[1])
+    log_probs = torch.log_softmax(z, dim=-1).transpose(0, 1)
+    return speed.functional.ctc_loss(log_probs, y.long(), *lengths, reduction="none")
+
+
+def rows(small: bool) -> list[Row]:
+    bounds = {(32, 500, 50, 32): 0.55, (32, 500, 50, 128): 0.47, (32, 1000, 100, 128): 0.70, (32, 1000, 100, 5000): 0.18}
+    torch_loss = None if speed.torch is None else of_torch
+    theirs = optax.losses.ctc_loss
+    if small:
+        return [Row("CTC", "float32", (2, 20, 4, 8), sentences, jaxloss.ctc_loss, theirs, torch_loss)]
+    return [
+        Row("CTC", "float32", shape, sentences, jaxloss.ctc_loss, theirs, torch_loss, bound)
+        for shape, bound in bounds.items()
+    ]
+
+
+def run(*, small: bool, only: str) -> None:
+    speed.show("Sequences", rows(small), small=small, only=only)
