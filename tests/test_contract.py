@@ -1,4 +1,4 @@
-"""One test a promise, run over every row of cases.py."""
+"""One test a promise, run over every row of cases."""
 
 import functools
 import inspect
