@@ -120,7 +120,7 @@ def test_signature_and_docstring(case: Case) -> None:
 @EVERY
 @pytest.mark.parametrize("dtype", [BF16, F16, F32], ids=str)
 def test_value_and_gradients(case: Case, dtype: Any) -> None:
-    for options in case.options if dtype == F32 else some_options(case):
+    for options in {F32: case.options, BF16: some_options(case), F16: case.options[-1:]}[dtype]:
         _, args, values = example(case, dtype, options)
         want, want_gradients = reference(case, args, options, values)
         losses, gradients = losses_and_gradients(case.loss, fixed_options(options))(args, values)
@@ -132,20 +132,6 @@ def test_value_and_gradients(case: Case, dtype: Any) -> None:
             assert gradient.shape == x.shape
         for got, true in zip(jax.tree.leaves(gradients), jax.tree.leaves(want_gradients), strict=True):
             assert_close(got, true, 1.5 * UNIT[dtype] if got.dtype == dtype != F32 else 40 * UNIT[F32], f"{options}")
-
-
-@EVERY
-def test_value_and_gradients_in_float64(case: Case) -> None:
-    with jax.enable_x64(True):
-        for options in some_options(case):
-            _, args, values = example(case, F64, options)
-            want, want_gradients = reference(case, args, options, values)
-            losses, gradients = losses_and_gradients(case.loss, fixed_options(options))(args, values)
-            assert losses.dtype == F64
-            assert_close(losses, want, 2000 * UNIT[F64], f"{options}")
-            for got, true in zip(jax.tree.leaves(gradients), jax.tree.leaves(want_gradients), strict=True):
-                assert got.dtype == F64
-                assert_close(got, true, 1e5 * UNIT[F64], f"{options}")
 
 
 @EVERY
@@ -181,8 +167,8 @@ def test_forward_mode(case: Case) -> None:
 
 
 @EVERY
-def test_second_derivatives(case: Case) -> None:
-    """Forward over reverse and, with all options, reverse over reverse, by all arguments, against the naive formula's."""
+def test_float64_and_second_derivatives(case: Case) -> None:
+    """Value, gradients and forward over reverse; and with all options reverse over reverse; against the naive formula's."""
     with jax.enable_x64(True):
         for options in some_options(case):
             loss, args, values = example(case, F64, options)
@@ -192,7 +178,7 @@ def test_second_derivatives(case: Case) -> None:
             uneven = [jnp.cos(i + jnp.arange(x.size, dtype=F64)).reshape(x.shape) for i, x in enumerate(leaves)]
             tangents = jax.tree.unflatten(tree, uneven)
 
-            def products(f: Any, tangents: Any = tangents, options: Any = options) -> Any:
+            def derivatives(f: Any, tangents: Any = tangents, options: Any = options) -> Any:
                 # the value that comes with a gradient is differentiated too
                 both = jax.value_and_grad(lambda *at: f(*at)[0], argnums=(0, 1))
 
@@ -200,14 +186,20 @@ def test_second_derivatives(case: Case) -> None:
                     slopes = zip(jax.tree.leaves(both(*at)), jax.tree.leaves((1.0, tangents)), strict=True)
                     return sum(jnp.vdot(g, t) for g, t in slopes)
 
-                def by_both_modes(*at: Any) -> Any:
-                    forward = jax.jvp(both, at, tangents)[1]
-                    return forward, jax.grad(along, argnums=(0, 1))(*at) if options is case.options[-1] else None
+                def first_and_second(*at: Any) -> Any:
+                    (_, gradients), forward = jax.jvp(both, at, tangents)
+                    reverse = jax.grad(along, argnums=(0, 1))(*at) if options is case.options[-1] else None
+                    return f(*at)[1], gradients, (forward, reverse)
 
-                return jax.jit(by_both_modes)
+                return jax.jit(first_and_second)
 
-            want = products(naive)(data, values)
-            chex.assert_trees_all_close(products(total)(data, values), want, rtol=1e-7, atol=1e-7)
+            want_losses, want_gradients, want = derivatives(naive)(data, values)
+            losses, gradients, got = derivatives(total)(data, values)
+            assert all(x.dtype == F64 for x in jax.tree.leaves((losses, gradients)))
+            assert_close(losses, want_losses, 2000 * UNIT[F64], f"{options}")
+            for slope, true in zip(jax.tree.leaves(gradients), jax.tree.leaves(want_gradients), strict=True):
+                assert_close(slope, true, 1e5 * UNIT[F64], f"{options}")
+            chex.assert_trees_all_close(got, want, rtol=1e-7, atol=1e-7)
             if case.second:
                 (_, of_gradient), _ = want
                 assert any(np.any(np.asarray(x) != 0) for x in of_gradient[0])
