@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _grid, _rules, _scaled
+from jaxloss import _check, _grid, _numerics, _rules, _scaled
 
 
 def soft_dtw_loss(
@@ -30,7 +30,7 @@ def soft_dtw_loss(
 
     Formula: −γ log Σ_A e^(−⟨A, D⟩/γ) over the alignments A, with D_ij = ‖x_i − y_j‖²; it tends to the least ⟨A, D⟩ as γ
     tends to 0. Derivative by D_ij: the posterior probability E_ij that the alignment goes through (i, j), so by x_i:
-    Σ_j 2 E_ij (x_i − y_j); by γ: (loss − ⟨E, D⟩)/γ.
+    Σ_j 2 E_ij (x_i − y_j); by γ: (loss − ⟨E, D⟩)/γ, which is less the entropy of the alignments.
 
     Costs above γ · 1.8e8 count as infinite. The backward pass keeps three numbers a pair. For a loss that is 0 for equal
     sequences, take `soft_dtw_divergence`.
@@ -107,6 +107,8 @@ def soft_dtw_divergence(
     predictions, targets, gamma, (rows, columns), where = _checked(
         predictions, targets, gamma, prediction_lengths, target_lengths, where
     )
+    # One cotangent each from the three costs: they are summed before they are rounded.
+    predictions, targets = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
     own = _between(predictions, predictions, gamma, rows, rows), _between(targets, targets, gamma, columns, columns)
     return _masked(_between(predictions, targets, gamma, rows, columns) - 0.5 * (own[0] + own[1]), where)
 
@@ -219,7 +221,7 @@ def _soft_dtw_value_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -
 @jax.custom_jvp
 def _soft_dtw_value_and_shares(costs: Array, gamma: Array, rows: Array, columns: Array) -> tuple[Array, Any]:
     loss, right, down = _forward(costs, gamma, rows, columns)
-    return loss, (loss, right, down)
+    return loss, (right, down)
 
 
 # What is kept for `_soft_dtw_slopes` has no tangent: that function has one of its own, from the costs.
@@ -238,7 +240,7 @@ def _soft_dtw_slopes(
 
     It is carried backward along the shares, by products and sums of numbers in [0, 1].
     """
-    loss, right, down = kept
+    right, down = kept
     depth, batch, width = right.shape
 
     def to_left(x: Array) -> Array:
@@ -255,9 +257,14 @@ def _soft_dtw_slopes(
     nothing = jnp.zeros((batch, width), right.dtype)
     carry, _ = _rules.alike(((nothing, nothing), right))
     _, through = lax.scan(body, carry, (jnp.arange(depth), right, down), reverse=True)
-    through = _grid.from_diagonals(through)
-    expected = jnp.sum(through * costs, axis=(1, 2))
-    return cotangent[:, None, None] * through, cotangent * (loss - expected) / gamma
+    # By γ it is less the entropy of the alignments, a sum over the pairs where (loss − ⟨E, D⟩)/γ would cancel.
+    information = _information(right) + (1 - right) * _information(down)
+    return cotangent[:, None, None] * _grid.from_diagonals(through), cotangent * jnp.sum(through * information, axis=(0, 2))
+
+
+def _information(share: Array) -> Array:
+    """p log p + (1 − p) log (1 − p)."""
+    return _numerics.xlogy(share, share) + _numerics.xlogy(1 - share, 1 - share)
 
 
 @_soft_dtw_slopes.defjvp

@@ -146,11 +146,12 @@ def test_float32_stays_under_x64(case: Case) -> None:
 def test_the_rule_is_that_of_the_function(case: Case) -> None:
     for options in some_options(case):
         loss, args, values = example(case, F32, options)
-        under_vjp, gradients = losses_and_gradients(case.loss, fixed_options(options))(args, values)
+        _, gradients = losses_and_gradients(case.loss, fixed_options(options))(args, values)
         _, by_autodiff = losses_and_gradients(case.loss, fixed_options(options), aside=True)(args, values)
         for got, want in zip(jax.tree.leaves(gradients), jax.tree.leaves(by_autodiff), strict=True):
             assert_close(got, want, 60 * UNIT[F32], f"{options}")
         losses = jax.jit(lambda a, v, loss=loss: loss(*a, **v))(args, values)
+        under_vjp = jax.jit(lambda a, v, loss=loss: jax.vjp(lambda x: loss(x, *a[1:], **v), a[0])[0])(args, values)
         np.testing.assert_array_equal(under_vjp, losses)
 
 
@@ -242,20 +243,22 @@ def test_hard_points(case: Case, point: Any) -> None:
 @EVERY
 def test_transformations_change_nothing(case: Case) -> None:
     loss, args, values = example(case, F32, case.options[0])
+    loss = functools.partial(loss, **values)
     data, extra = args[: case.batched], args[case.batched :]  # class priors are not batched
     if case.among == 0:  # the arguments are one example: a batch is several of them
         data = tuple(jnp.stack([x, x]) for x in data)
-        loss = jax.vmap(loss, in_axes=(0,) * len(data) + (None,) * len(extra))
+        one = loss
+        loss = jax.vmap(lambda *x: one(*x), in_axes=(0,) * len(data) + (None,) * len(extra))
 
     def value_and_slope(*data: Any) -> Any:
-        losses, pullback = jax.vjp(lambda x: loss(x, *data[1:], *extra, **values), data[0])
+        losses, pullback = jax.vjp(lambda x: loss(x, *data[1:], *extra), data[0])
         return losses, pullback(jnp.ones_like(losses))[0]
 
     eager = value_and_slope(*data)  # not compiled as a whole
 
     def transformed(*data: Any) -> Any:
         doubled = tuple(jnp.stack([x, x]) for x in data)
-        slope = jax.grad(jax.checkpoint(lambda x: jnp.sum(loss(x, *data[1:], *extra, **values))))(data[0])
+        slope = jax.grad(jax.checkpoint(lambda x: jnp.sum(loss(x, *data[1:], *extra))))(data[0])
         if case.among == 0:
             several = jax.vmap(value_and_slope)(*doubled)
             return value_and_slope(*data), jax.tree.map(lambda x: x[1], several), (eager[0], slope)

@@ -145,7 +145,7 @@ CASES = [
         jaxloss.soft_dtw_divergence,
         soft_dtw_divergence,
         two_series,
-        [{}, {"gamma": 0.3}],
+        [{}, {"gamma": 2.0}],
         event=2,
         lean=False,
         ulps=8,
