@@ -143,3 +143,24 @@ def loss_curves(path: Path) -> Path:
     last.legend(loc="center", fontsize=20, frameon=False)
     last.axis("off")
     return save(figure, path)
+
+
+def alignments(path: Path, columns: Array, logits: Array, labels: Array, alignment: Array) -> Path:
+    """Strings as the network sees them, and below each what it says column by column, with the best alignment in dots."""
+    count = len(columns)
+    figure, axes = plt.subplots(2 * count, 1, figsize=(15, 6 * count), layout="constrained", height_ratios=(2, 3) * count)
+    for i in range(count):
+        image, curves = axes[2 * i], axes[2 * i + 1]
+        frames = np.arange(columns.shape[1])
+        image.imshow(np.asarray(columns[i]).T, cmap="gray_r", aspect="auto", extent=(-0.5, len(frames) - 0.5, 8, 0))
+        image.set(title="the string " + " ".join(str(k) for k in labels[i]), yticks=[], xticks=[])
+        image.grid(visible=False)
+        probabilities = np.asarray(jax.nn.softmax(logits[i]))
+        curves.plot(frames, probabilities[:, -1], color="#999999", linestyle=":", label="blank")
+        for n, (k, colour) in enumerate(zip(labels[i], PALETTE, strict=False)):
+            curves.plot(frames, probabilities[:, k], color=colour, linestyle=LINES[n % len(LINES)], label=f"{k}")
+            here = np.flatnonzero(np.asarray(alignment[i]) == n)
+            curves.plot(here, probabilities[here, k], MARKERS[n % len(MARKERS)], color=colour, markersize=11)
+        curves.set(xlabel="column of pixels", ylabel="probability", xlim=(-0.5, len(frames) - 0.5), ylim=(-0.03, 1.06))
+        curves.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return save(figure, path)

@@ -1,4 +1,4 @@
-"""Eight virtual devices for the sharding tests, and this folder on the path, so that tests can import cases."""
+"""Eight virtual devices for the sharding tests; this folder and examples/ on the path, for tests to import from."""
 
 import itertools
 import os
@@ -8,10 +8,10 @@ from pathlib import Path
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "examples")]
 
-import jax
-import pytest
+import jax  # noqa: E402 - after the flags
+import pytest  # noqa: E402
 
 _tests = itertools.count(1)
 
