@@ -25,11 +25,11 @@ def floating(name: str, x: Any) -> Array:
 
 
 def integer(name: str, x: Any) -> Array:
-    """`x` as an array; TypeError unless it holds integers."""
+    """`x` in 32 bits at least, in which no count of classes or steps wraps; TypeError unless it holds integers."""
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
-        raise TypeError(f"{name} must be integers (class indices), got {x.dtype} of shape {x.shape}")
-    return x
+        raise TypeError(f"{name} must be integers, got {x.dtype} of shape {x.shape}")
+    return x.astype(jnp.int32) if x.dtype.itemsize < 4 else x
 
 
 def same_shape(name: str, x: Array, other_name: str, other: Array) -> None:

@@ -41,7 +41,8 @@ def ctc_loss(
     Args:
         logits: the score of each class in each frame; a class of −inf cannot occur.
         logit_paddings: 1 for a frame that is padding, wherever it is, and 0 for the others; no gradient goes to it.
-        labels: class indices; out of range and not padding: NaN in loss and gradient. Repetitions are legal.
+        labels: class indices, of which some may repeat; out of range, or `blank_id`, and not padding: NaN in loss and
+            gradient.
         label_paddings: 1 for padding, which is to the right of the labels; no gradient goes to it.
         blank_id: the class that stands for no label.
         where: which sequences count.
@@ -113,7 +114,9 @@ def ctc_loss_with_forward_probs(
         raise ValueError(f"logits must have the axes batch, frames and classes, got shape {jnp.shape(logits)}")
     losses = ctc_loss(logits, logit_paddings, labels, label_paddings, blank_id=blank_id, where=where)
     arguments, _, _ = problem(logits, logit_paddings, labels, label_paddings, blank_id, where)
-    return losses, *_rules.compiled(_log_forward, *lax.stop_gradient(arguments))
+    blank, label = _rules.compiled(_log_forward, *_rules.alike(lax.stop_gradient(arguments)))
+    frames = jnp.shape(logits)[1]
+    return losses, blank[:frames], label[:frames]
 
 
 def _log_forward(logits: Array, live: Array, labels: Array, lengths: Array, invalid: Array) -> tuple[Array, Array]:
@@ -152,8 +155,10 @@ def problem(
     if where is not None:
         selected = jnp.broadcast_to(where, tuple(batch))[..., None]
         live, counts = live & selected, counts & selected
-    inside = (labels >= 0) & (labels < classes)
-    _check.run_time(inside | ~counts, f"labels must be from 0 to {classes - 1} where they are not padding")
+    inside = (labels >= 0) & (labels < classes) & (labels != blank_id)
+    _check.run_time(
+        inside | ~counts, f"labels must be from 0 to {classes - 1}, and not the blank, where they are not padding"
+    )
     _check.run_time(counts[..., 1:] <= counts[..., :-1], "label_paddings must be to the right of the labels")
     invalid = jnp.where(jnp.any(counts & ~inside, axis=-1), jnp.nan, 0).astype(_rules.wide_dtype(logits))
     states = jnp.concatenate([jnp.where(inside, labels, 0), jnp.full((*batch, 1), blank_id, labels.dtype)], axis=-1)
@@ -204,14 +209,16 @@ def _step(masses: _Masses, frame: tuple[Array, Array], skips: Array) -> tuple[_M
 
 @jax.custom_vjp
 def _ctc(logits: Array, live: Array, labels: Array, lengths: Array, invalid: Array) -> Array:
-    return _ctc_value(logits, live, labels, lengths) + invalid
+    return _ctc_value(logits, live, labels, lengths) * (1 + invalid)
 
 
 def _normalisers(logits: Array, live: Array) -> tuple[Array, Array]:
     """The largest logit of each frame, and the logarithm of Σ e^(z − largest); 0 for padding."""
     z = _rules.wide(logits)
     top = jnp.where(live, jnp.max(z, axis=-1), 0)
-    return top, jnp.where(live, jnp.log(jnp.sum(jnp.exp(z - top[..., None]), axis=-1)), 0)
+    dead = ~live | (top == -jnp.inf)  # no class can occur: all paths through the frame are impossible
+    top = jnp.where(dead, 0, top)
+    return top, jnp.log(jnp.where(dead, 1, jnp.sum(jnp.exp(z - top[..., None]), axis=-1)))
 
 
 def _scan(logits: Array, live: Array, labels: Array, top: Array) -> tuple[_Masses, Any]:
@@ -240,7 +247,15 @@ def _total(masses: _Masses, lengths: Array, log_sums: Array) -> tuple[Array, Arr
     ends = jax.tree.map(lambda x: jnp.take_along_axis(x, lengths[:, None], axis=1)[:, 0], ends)
     total, ended = _scaled.add(*ends)
     # Below 0 there is rounding alone.
-    return jnp.maximum(jnp.sum(log_sums, axis=1) - _scaled.log(total), 0), ended
+    return jnp.maximum(_sum_of_frames(log_sums) - _scaled.log(total), 0), ended
+
+
+def _sum_of_frames(x: Array) -> Array:
+    """Σ over the frames, by groups: of thousands of numbers one after another, the rounding errors would add up."""
+    batch, frames = x.shape
+    groups = -(-frames // 64)
+    sums = jnp.sum(jnp.pad(x, ((0, 0), (0, 64 * groups - frames))).reshape(batch, groups, 64), axis=2)
+    return jnp.sum(lax.optimization_barrier(sums), axis=1)  # else XLA makes one sum of the two
 
 
 @jax.custom_jvp
@@ -322,7 +337,7 @@ def _ctc_slope_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple
 
 def _ctc_fwd(logits: Array, live: Array, labels: Array, lengths: Array, invalid: Array) -> tuple[Array, Any]:
     loss, kept = _ctc_value_and_shares(logits, live, labels, lengths)
-    return loss + invalid, (logits, live, labels, lengths, invalid, kept, jnp.isfinite(loss))
+    return loss * (1 + invalid), (logits, live, labels, lengths, invalid, kept, loss < jnp.inf)
 
 
 # Saves the logarithms and exponentials of each state and frame, and the digits that they lose: JAX's own derivative of

@@ -77,7 +77,7 @@ def ctc_forced_alignment(
 
     Returns:
         For each frame the position n of its label, `labels[n]`, or −1 for blank and for padding. All −1 where the labels
-        have no path.
+        have no path, or one of them is no class.
 
     Raises:
         TypeError: `logits` is not floating point, or `labels` are not integers.
@@ -94,7 +94,7 @@ def ctc_forced_alignment(
     """
     arguments, batch, _ = _ctc.problem(logits, logit_paddings, labels, label_paddings, blank_id, None)
     shape = *batch, jnp.shape(logits)[-2]
-    return _rules.compiled(_viterbi, *arguments)[:, : shape[-1]].reshape(shape)
+    return _rules.compiled(_viterbi, *_rules.alike(arguments))[:, : shape[-1]].reshape(shape)
 
 
 def _viterbi(logits: Array, live: Array, labels: Array, lengths: Array, invalid: Array) -> Array:
@@ -136,5 +136,5 @@ def _viterbi(logits: Array, live: Array, labels: Array, lengths: Array, invalid:
     padded = [jnp.pad(x, ((0, 0),) * (x.ndim - 1) + ((0, 1),)) for x in (moves[1], skips)]
     skips = padded[1]
     _, path = lax.scan(back, (lengths - spoken, spoken), ((moves[0], padded[0]), live.T), reverse=True)
-    possible = jnp.maximum(*ends) > never
+    possible = (jnp.maximum(*ends) > never) & (invalid == 0)
     return jnp.where(possible[:, None], path.T, -1)

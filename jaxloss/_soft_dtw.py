@@ -32,8 +32,8 @@ def soft_dtw_loss(
     tends to 0. Derivative by D_ij: the posterior probability E_ij that the alignment goes through (i, j), so by x_i:
     Σ_j 2 E_ij (x_i − y_j); by γ: (loss − ⟨E, D⟩)/γ, which is less the entropy of the alignments.
 
-    Costs above γ · 1.8e8 count as infinite. The backward pass keeps three numbers a pair. For a loss that is 0 for equal
-    sequences, take `soft_dtw_divergence`.
+    A loss above γ · 1.8e8 is inf, with derivative 0. The backward pass keeps three numbers a pair. For a loss that is 0
+    for equal sequences, take `soft_dtw_divergence`.
 
     Args:
         predictions: a sequence of vectors x_i.
@@ -122,21 +122,23 @@ def _checked(predictions: Any, targets: Any, gamma: Any, rows: Any, columns: Any
     if len(other) != len(shape) or other[:-2] != batch or other[-1] != shape[-1] or other[-2] == 0:
         raise ValueError(f"targets must have the shape {(*batch, 'steps', shape[-1])}, with a step at least, got {other}")
     gamma = _check.option("gamma", gamma, jax.ShapeDtypeStruct(batch, predictions.dtype), above=0)
-    ends = (_lengths("prediction_lengths", rows, shape), _lengths("target_lengths", columns, other))
     where = _check.mask(where, batch, "the sequences")
+    ends = _lengths("prediction_lengths", rows, shape, where), _lengths("target_lengths", columns, other, where)
     if where is not None:
         predictions = jnp.where(where[..., None, None], predictions, 0)
         targets = jnp.where(where[..., None, None], targets, 0)
     return predictions, targets, gamma, ends, where
 
 
-def _lengths(name: str, lengths: Any, shape: tuple[int, ...]) -> Array:
+def _lengths(name: str, lengths: Any, shape: tuple[int, ...], where: Array | None) -> Array:
     """How many steps count of each sequence."""
     if lengths is None:
         return jnp.full(shape[:-2], shape[-2])
     lengths = _check.integer(name, lengths)
     if lengths.shape != shape[:-2]:
         raise ValueError(f"{name} must have the shape {shape[:-2]}, got {lengths.shape}")
+    if where is not None:
+        lengths = jnp.where(where, lengths, 1)
     _check.run_time((lengths >= 1) & (lengths <= shape[-2]), f"{name} must be from 1 to {shape[-2]}")
     return lengths
 
@@ -201,7 +203,9 @@ def _forward(costs: Array, gamma: Array, rows: Array, columns: Array) -> tuple[A
     carry, x = _rules.alike(((none, corner, none), x))
     (_, _, end), (right, down) = lax.scan(body, carry, (jnp.arange(depth), x))
     mass = jax.tree.map(lambda x: jnp.take_along_axis(x, columns[:, None] - 1, axis=1)[:, 0], end)
-    return -gamma * _scaled.log(mass), right, down
+    # A cost that is NaN counts as no mass.
+    loss = jnp.where(jnp.any(jnp.isnan(costs), axis=(1, 2)), jnp.nan, -gamma * _scaled.log(mass))
+    return loss, right, down
 
 
 @jax.custom_jvp
@@ -281,13 +285,14 @@ def _soft_dtw_slopes_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) ->
 
 def _soft_dtw_fwd(costs: Array, gamma: Array, rows: Array, columns: Array) -> tuple[Array, Any]:
     loss, kept = _soft_dtw_value_and_shares(costs, gamma, rows, columns)
-    return loss, (costs, gamma, rows, columns, kept)
+    return loss, (costs, gamma, rows, columns, kept, loss < jnp.inf)
 
 
 # Saves the logarithms and exponentials of each pair and, for small γ, the digits: a rounding of the cost so far is
 # divided by γ in log space.
 def _soft_dtw_bwd(residuals: Any, cotangent: Array) -> tuple[Array, Array, None, None]:
-    costs, gamma, rows, columns, kept = residuals
+    costs, gamma, rows, columns, kept, possible = residuals
+    cotangent = jnp.where(possible, cotangent, 0)
     by_costs, by_gamma = _soft_dtw_slopes(cotangent, costs, gamma, rows, columns, kept)
     return by_costs, by_gamma, None, None
 

@@ -69,13 +69,14 @@ def transducer_loss(
     *batch, frames, nodes, classes = logits.shape
     if labels.shape != (*batch, nodes - 1):
         raise ValueError(f"labels must have the shape {(*batch, nodes - 1)}, as logits have, got {labels.shape}")
+    where = _check.mask(where, tuple(batch), "the sequences")
     for name, lengths, most in ("logit_lengths", logit_lengths, frames), ("label_lengths", label_lengths, nodes - 1):
         if lengths.shape != tuple(batch):
             raise ValueError(f"{name} must have the shape {tuple(batch)}, got {lengths.shape}")
-        _check.run_time((lengths >= 0) & (lengths <= most), f"{name} must be from 0 to {most}")
+        inside = (lengths >= 0) & (lengths <= most)
+        _check.run_time(inside | _check.left_out(where), f"{name} must be from 0 to {most}")
     if not 0 <= blank_id < classes:
         raise ValueError(f"blank_id must be from 0 to {classes - 1}, got {blank_id}")
-    where = _check.mask(where, tuple(batch), "the sequences")
     if where is not None:
         logit_lengths, label_lengths = jnp.where(where, logit_lengths, 0), jnp.where(where, label_lengths, 0)
     inside = (labels >= 0) & (labels < classes)
@@ -92,7 +93,7 @@ def transducer_loss(
 
 @jax.custom_vjp
 def _transducer(z: Array, labels: Array, frames: Array, lengths: Array, invalid: Array, blank: Array) -> Array:
-    return _transducer_value(z, labels, frames, lengths, blank) + invalid
+    return _transducer_value(z, labels, frames, lengths, blank) * (1 + invalid)
 
 
 def _valid(z: Array, frames: Array, lengths: Array) -> Array:
@@ -105,7 +106,8 @@ def _log_probs(z: Array, labels: Array, frames: Array, lengths: Array, blank: Ar
     """The log-probabilities of blank and of the next label at each node, by diagonals, and the log-sum-exp of each node."""
     valid = _valid(z, frames, lengths)
     z = jnp.where(valid[..., None], _rules.wide(z), 0)
-    lse = jax.nn.logsumexp(z, axis=-1)
+    dead = jnp.max(z, axis=-1, keepdims=True) == -jnp.inf  # no class can occur: no path leaves the node
+    lse = jax.nn.logsumexp(jnp.where(dead, 0, z), axis=-1)
     of_blank = jnp.take_along_axis(z, blank.reshape(1, 1, 1, 1), axis=3)[..., 0] - lse
     of_label = jnp.take_along_axis(z[:, :, :-1], labels[:, None, :, None], axis=3)[..., 0] - lse[:, :, :-1]
     of_blank = jnp.where(valid, of_blank, -jnp.inf)
@@ -142,7 +144,8 @@ def _forward(z: Array, labels: Array, frames: Array, lengths: Array, blank: Arra
     (_, end), shares = lax.scan(body, carry, (jnp.arange(depth), of_blank, of_label))
     at_length = jax.tree.map(lambda x: jnp.take_along_axis(x, lengths[:, None], axis=1)[:, 0], end)
     # Below 0 there is rounding alone.
-    return jnp.maximum(-_scaled.log(at_length), 0), lse, shares
+    loss = jnp.maximum(-_scaled.log(at_length), 0)
+    return jnp.where(jnp.any(jnp.isnan(lse), axis=(1, 2)), jnp.nan, loss), lse, shares
 
 
 @jax.custom_jvp
@@ -219,7 +222,7 @@ def _transducer_fwd(
     z: Array, labels: Array, frames: Array, lengths: Array, invalid: Array, blank: Array
 ) -> tuple[Array, Any]:
     loss, kept = _transducer_value_and_shares(z, labels, frames, lengths, blank)
-    return loss + invalid, (z, labels, frames, lengths, invalid, blank, kept, jnp.isfinite(loss))
+    return loss * (1 + invalid), (z, labels, frames, lengths, invalid, blank, kept, loss < jnp.inf)
 
 
 # Saves the logarithms and exponentials of each node, and the digits that they lose over long sequences.

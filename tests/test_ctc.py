@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.experimental import checkify
+from scipy import special
 
 import jaxloss
 
@@ -221,3 +222,35 @@ def test_memory_is_alpha_and_one_array_like_the_logits(frames: int, labels: int,
     compiled = jax.jit(jax.value_and_grad(total)).lower(z).compile()
     alpha = 4 * batch * frames * (2 * labels + 1)
     assert compiled.memory_analysis().temp_size_in_bytes <= 1.02 * (alpha + 4 * batch * frames * classes)
+
+
+def test_nan_is_loud_and_a_frame_without_classes_is_impossible() -> None:
+    labels, paddings = jnp.array([[1, 2]] * 3), (jnp.zeros((3, 5)), jnp.zeros((3, 2)))
+    z = jnp.zeros((3, 5, 4)).at[0, 2, 3].set(jnp.nan).at[1, 2].set(-jnp.inf)
+    losses, pullback = jax.vjp(lambda z: jaxloss.ctc_loss(z, paddings[0], labels, paddings[1]), z)
+    gradient = np.asarray(pullback(jnp.ones(3))[0])
+    assert np.isnan(losses[0])
+    assert np.any(np.isnan(gradient[0]))
+    assert losses[1] == np.inf
+    assert np.all(gradient[1] == 0)
+    assert np.all(np.isfinite(gradient[2]))
+
+
+def test_labels_of_few_bits_and_a_label_that_is_the_blank() -> None:
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 257)), jnp.float32)
+    labels, paddings = np.array([[1, 200]]), (jnp.zeros((1, 9)), jnp.zeros((1, 2)))
+    want = jaxloss.ctc_loss(z, paddings[0], labels, paddings[1], blank_id=256)
+    np.testing.assert_array_equal(jaxloss.ctc_loss(z, paddings[0], labels.astype(np.uint8), paddings[1], blank_id=256), want)
+    assert np.isnan(jaxloss.ctc_loss(z, paddings[0], labels, paddings[1], blank_id=200)[0])
+
+
+def test_many_equal_frames() -> None:
+    """One sequence of 2,000 frames of two classes: T log 2 less the logarithm of the number of paths."""
+    frames, count = 2000, 500
+    loss = jaxloss.ctc_loss(
+        jnp.zeros((1, frames, 2)), jnp.zeros((1, frames)), jnp.ones((1, count), int), jnp.zeros((1, count))
+    )
+    want = frames * np.log(2) - float(
+        special.gammaln(frames + 2) - special.gammaln(2 * count + 1) - special.gammaln(frames + 2 - 2 * count)
+    )
+    np.testing.assert_allclose(loss[0], want, atol=1e-7 * frames)

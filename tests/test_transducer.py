@@ -147,3 +147,21 @@ def test_soft_dtw_divergence_is_positive_and_0_for_equal_series() -> None:
     assert np.all(jaxloss.soft_dtw_divergence(x, x[::-1]) > 0)
     slope = jax.grad(lambda y: jnp.sum(jaxloss.soft_dtw_divergence(y, x)))(x)
     np.testing.assert_allclose(slope, 0, atol=2e-6)
+
+
+def test_nan_is_loud_and_a_node_without_classes_has_no_path() -> None:
+    z = jnp.zeros((3, 2, 2, 3)).at[0, 1, 0, 0].set(jnp.nan).at[1, 1, 0].set(-jnp.inf)
+    frames, labels, lengths = jnp.array([2] * 3), jnp.array([[1]] * 3), jnp.array([1] * 3, jnp.int8)
+    losses, pullback = jax.vjp(lambda z: jaxloss.transducer_loss(z, frames, labels, lengths), z)
+    gradient = np.asarray(pullback(jnp.ones(3))[0])
+    assert np.isnan(losses[0])
+    np.testing.assert_allclose(losses[1], 3 * np.log(3.0), rtol=1e-6)
+    assert np.all(np.isfinite(gradient[1:]))
+    assert np.isnan(jaxloss.soft_dtw_loss(jnp.array([[0.0], [jnp.nan]]), jnp.zeros((1, 1))))
+
+
+def test_a_cost_beyond_the_range_has_no_gradient() -> None:
+    x = jnp.array([[500.0], [0.0]])
+    loss, slope = jax.value_and_grad(lambda x: jaxloss.soft_dtw_loss(x, jnp.zeros((2, 1)), gamma=1e-3))(x)
+    assert loss == np.inf
+    assert np.all(slope == 0)
