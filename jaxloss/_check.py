@@ -165,8 +165,10 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """The axes to reduce, non-negative; None means all."""
     if axis is None:
         return tuple(range(ndim))
-    several = tuple(axis) if isinstance(axis, Sequence) else (axis,)
-    return tuple(one_axis(i, ndim) for i in several)
+    several = tuple(one_axis(i, ndim) for i in (axis if isinstance(axis, Sequence) else (axis,)))
+    if len(set(several)) < len(several):
+        raise ValueError(f"axis must name each axis once, got {axis}")
+    return several
 
 
 def count(name: str, value: Any, *, least: int = 0) -> int:
@@ -291,7 +293,7 @@ def examples(logits: Array) -> jax.ShapeDtypeStruct:
 
 def unless_zero(x: Any) -> Any:
     """None for a plain 0, an option that is not used."""
-    return None if isinstance(x, int | float) and x == 0 else x
+    return None if isinstance(x, int | float | np.number) and x == 0 else x
 
 
 def scores_and_classes(name: str, scores: Any, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:

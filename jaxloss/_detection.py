@@ -248,7 +248,8 @@ def _iou(x: _Side, y: _Side) -> Array:
     first = _beyond(meet, x.first, y.first, _reach(x.low, x.high), _reach(y.low, y.high), y.both)
     second = _beyond(meet, x.second, y.second, _reach(-x.low, -x.high), _reach(-y.low, -y.high), y.both)
     same = (x.low == 0) & (x.high == 0) & (y.low == 0) & (y.high == 0)
-    return jnp.where(both + first + second > 0, _numerics.share(first + second, both), jnp.where(same, 0, 1))
+    loss = jnp.where(both + first + second > 0, _numerics.share(first + second, both), jnp.where(same, 0, 1))
+    return jnp.where(jnp.isnan(x.around + y.around), jnp.nan, loss)  # not to be lost in comparisons
 
 
 def _reach(low: Array, high: Array) -> Array:
@@ -273,7 +274,7 @@ def _ratio(x: Array, y: Array) -> Array:
 
 
 def _positive(x: Array) -> Array:
-    return jnp.where(x > 0, x, 0)
+    return jnp.where(x <= 0, 0, x)
 
 
 def _where(where: Array | None, losses: Array) -> Array:

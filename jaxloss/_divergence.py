@@ -66,13 +66,13 @@ def kl_divergence(
 
 def _log_excess(log_p: Array, y: Array) -> Array:
     """log y − log p, and 0 where it is infinite or p is 0."""
-    usual = (y > 0) & (log_p > -jnp.inf)
+    usual = (y != 0) & (log_p != -jnp.inf)  # NaN is usual: it is not to be lost
     return jnp.where(usual, jnp.log(jnp.where(usual, y, 1)) - jnp.where(usual, log_p, 0), 0)
 
 
 @partials(
     lambda log_p, y: -y,
-    lambda log_p, y: jnp.where((y > 0) & (log_p > -jnp.inf), _log_excess(log_p, y) + 1, 0),
+    lambda log_p, y: jnp.where((y != 0) & (log_p != -jnp.inf), _log_excess(log_p, y) + 1, 0),
 )
 def _kl_term(log_p: Array, y: Array) -> Array:
     return jnp.where((y > 0) & (log_p == -jnp.inf), jnp.inf, y * _log_excess(log_p, y))
@@ -118,7 +118,7 @@ def kl_divergence_with_log_targets(
 
 
 def _occur(log_p: Array, log_y: Array) -> Array:
-    return (log_p > -jnp.inf) & (log_y > -jnp.inf)
+    return (log_p != -jnp.inf) & (log_y != -jnp.inf)
 
 
 def _log_difference(log_p: Array, log_y: Array) -> Array:
@@ -224,7 +224,7 @@ def js_divergence(
 
 def _half_log_share(p: Array, y: Array) -> Array:
     """½ log(p/m) with m = (p + y)/2, and 0 for p = 0."""
-    some = p > 0
+    some = p != 0
     p = jnp.where(some, p, 1)
     x = jnp.where(some, (p - y) / (p + y), 0)
     near = x > -0.5
@@ -232,12 +232,11 @@ def _half_log_share(p: Array, y: Array) -> Array:
     return 0.5 * jnp.where(near, jnp.log1p(jnp.where(near, x, 0)), far)
 
 
-# The rule keeps the two inputs as they came. In digits, autodiff would differentiate the polynomial.
 # The rule keeps the two inputs as they came. In digits, autodiff would differentiate a polynomial.
 @partials(_half_log_share, lambda p, y: _half_log_share(y, p))
 def _js_term(p: Array, y: Array) -> Array:
     total = p + y
-    some = total > 0
+    some = total != 0
     total = jnp.where(some, total, 1)
     x = jnp.where(some, (p - y) / total, 0)
     near = jnp.abs(x) < 0.75
@@ -365,7 +364,7 @@ def alpha_divergence(
 
 def _power_excess(p: Array, y: Array, rate: Array, other_rate: Array) -> Array:
     """(1 − (y/p)^rate)/rate, and 0 where that is infinite or both are 0. The rates add up to 1."""
-    some = (p > 0) & (y > 0)
+    some = (p != 0) & (y != 0)
     some_p, some_y = jnp.where(some, p, 1), jnp.where(some, y, 1)
     x = _numerics.log_ratio(some_y, some_p)
     near = jnp.abs(rate * x) < 1
@@ -386,7 +385,7 @@ def _power_excess(p: Array, y: Array, rate: Array, other_rate: Array) -> Array:
     None,
 )
 def _alpha_term(p: Array, y: Array, alpha: Array) -> Array:
-    some = (p > 0) & (y > 0)
+    some = (p != 0) & (y != 0)
     beta = 1 - alpha
     some_p, some_y = jnp.where(some, p, 1), jnp.where(some, y, 1)
     x = _numerics.log_ratio(some_y, some_p)
@@ -399,5 +398,5 @@ def _alpha_term(p: Array, y: Array, alpha: Array) -> Array:
 
 def _over(x: Array, rate: Array) -> Array:
     """x / rate: 0 for x = 0, and else inf for rate = 0, with derivative 0."""
-    usual = (x > 0) & (rate > 0)
-    return jnp.where(usual, jnp.where(usual, x, 0) / jnp.where(usual, rate, 1), jnp.where(x > 0, jnp.inf, 0))
+    usual = (x != 0) & (rate > 0)
+    return jnp.where(usual, jnp.where(usual, x, 0) / jnp.where(usual, rate, 1), jnp.where(x != 0, jnp.inf, 0))

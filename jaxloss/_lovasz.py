@@ -62,7 +62,7 @@ def _hinge(logits: Array, labels: Array, where: Array | None) -> Array:
     z, y, counts = (jnp.moveaxis(x, -1, -2) for x in _masked(_rules.wide(logits), labels, where))
     yes = y == 1
     errors = jnp.where(yes, 1 - z, 1 + z)
-    losses = _softmax.times(_growth(errors, yes, counts), jnp.where(errors > 0, errors, 0))
+    losses = _softmax.times(_growth(errors, yes, counts), jnp.where(errors <= 0, 0, errors))
     return jnp.sum(losses + _invalid(~yes & (y != 0), z), axis=-1)
 
 

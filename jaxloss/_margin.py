@@ -310,7 +310,7 @@ def _multiclass(scores: Array, labels: Array, where: Any, margin: Array) -> Arra
     is_label = _exponentials.columns_equal(labels, scores.shape[-1])
     best = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=-1)
     behind = margin + _rules.wide(best) - _rules.wide(own)
-    loss = jnp.where(behind > 0, behind, 0 * invalid) + invalid * _rules.wide(own)
+    loss = jnp.where(behind <= 0, 0 * invalid, behind) + invalid * _rules.wide(own)
     return loss if where is None else jnp.where(where, loss, 0)
 
 

@@ -286,7 +286,7 @@ def _multi_similarity(s: Array, same: Array, other: Array, alpha: Array, beta: A
     if epsilon is not None:
         nearest = jnp.max(s, axis=-1, keepdims=True, where=other, initial=-jnp.inf)
         farthest = jnp.min(s, axis=-1, keepdims=True, where=same, initial=jnp.inf)
-        same, other = same & (s < nearest + epsilon), other & (s > farthest - epsilon)
+        same, other = same & ~(s >= nearest + epsilon), other & ~(s <= farthest - epsilon)
     pull, push = _log1p_sum_exp(-alpha * (s - base), same), _log1p_sum_exp(beta * (s - base), other)
     return pull / alpha + push / beta
 

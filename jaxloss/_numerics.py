@@ -183,7 +183,7 @@ hypot.defjvps(
 
 def direction(x: Array, h: Array) -> Array:
     """x / h for a component x of a vector of length h: 0 at the zero vector, ±1 where both are infinite."""
-    usual = (h > 0) & (h < jnp.inf)
+    usual = (h != 0) & (h != jnp.inf)
     return jnp.where(usual, x / jnp.where(usual, h, 1), jnp.where(jnp.isinf(x), jnp.sign(x), jnp.zeros_like(h)))
 
 

@@ -165,7 +165,7 @@ def _pairwise_logistic(scores: Array, relevance: Array, where: Any) -> Array:
 
 @_rules.recomputed
 def _pairwise_hinge(scores: Array, relevance: Array, where: Any) -> Array:
-    return _mean_over_pairs(lambda lead: jnp.where(lead < 1, 1 - lead, 0), scores, relevance, where)
+    return _mean_over_pairs(lambda lead: jnp.where(lead >= 1, 0, 1 - lead), scores, relevance, where)
 
 
 def list_mle_loss(
@@ -217,7 +217,7 @@ def _list_mle(scores: Array, relevance: Array, where: Any) -> Array:
     s = jnp.take_along_axis(s, jnp.argsort(falling, axis=-1, stable=True), axis=-1)
     after = lax.cumlogsumexp(s, axis=s.ndim - 1, reverse=True)[..., 1:]
     terms = _numerics.softplus(after - s[..., :-1])
-    return jnp.sum(jnp.where(s[..., :-1] > nothing, terms, 0), axis=-1)
+    return jnp.sum(jnp.where(s[..., :-1] <= nothing, 0, terms), axis=-1)
 
 
 def approx_ndcg_loss(

@@ -141,7 +141,7 @@ def selected(where: Any, event: int, *arrays: Array) -> tuple[Array, ...]:
     if where is None:
         return arrays
     spread = where.reshape(where.shape + (1,) * event)
-    return tuple(jnp.where(spread, x, 0) for x in arrays)
+    return tuple(jnp.where(spread, x, jnp.zeros_like(x)) for x in arrays)
 
 
 # What a masked slot is computed at instead: inside the domain of every elementwise loss, option values included.

@@ -28,7 +28,7 @@ class Block:
 def block(size: Any, n: int, columns: int) -> Block:
     """The given number of rows at a time, or by default 256, and fewer beside more than 4096 columns."""
     if size is None:
-        return Block(min(n, max(128, min(256, 2**20 // max(columns, 1)))))
+        return Block(max(min(n, max(128, min(256, 2**20 // max(columns, 1)))), 1))
     return Block(_check.count("block_size", size, least=1))
 
 
@@ -131,7 +131,7 @@ def both_sums(rows: Array, columns: Array, present: Array, block: Block) -> Any:
     def one_block(carry: tuple[Array, Array], of_block: tuple[Array, Array, Array]) -> tuple[Any, Any]:
         m, total = carry
         s = with_negatives(*of_block, columns, present)
-        higher = jnp.maximum(m, lax.stop_gradient(jnp.max(s, 0)))
+        higher = jnp.maximum(m, lax.stop_gradient(jnp.max(s, 0, initial=jnp.finfo(s.dtype).min)))
         total = total * jnp.exp(m - higher) + jnp.sum(jnp.exp(s - higher), 0)
         return (higher, none_is_0(higher, total)), shifted_sum(s)
 

@@ -179,7 +179,7 @@ def _ms_ssim(x: Array, y: Array, window: Array, c1: Array, c2: Array, weights: A
             s, d = _halved(s), _halved(d)
         whole, of_contrast = _dissimilarities(s, d, window, c1, c2)
         lacking = whole if j == weights.size - 1 else of_contrast
-        positive = lacking < 1
+        positive = ~(lacking >= 1)
         exponent = exponent + weights[j] * jnp.log1p(-jnp.where(positive, lacking, 0))
         dead |= ~positive & (weights[j] > 0)
     return jnp.mean(jnp.where(dead, 1, -jnp.expm1(exponent)), axis=-1)

@@ -33,8 +33,8 @@ def wasserstein_distance_1d(
     Args:
         predictions: the mass of each bin, with one total for both histograms; or, `from_samples`, n values in any order.
         targets: the same of the other distribution, of the shape of `predictions`.
-        positions: x, ascending, where the bins are; broadcasts to `predictions`, differentiable. None: 0, 1, 2, ...; for
-            bins of one width the distance is that times the width.
+        positions: x, ascending, where the bins are: one number a bin, or what broadcasts to `predictions`,
+            differentiable. None: 0, 1, 2, ...; for bins of one width the distance is that times the width.
         from_samples: whether the arguments are samples.
         axis: the axis of the bins or of the samples.
         where: which examples count.
@@ -58,6 +58,7 @@ def wasserstein_distance_1d(
         Vallender, Calculation of the Wasserstein Distance Between Probability Distributions on the Line, 1974
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    given = predictions
     predictions = _check.class_last("predictions", predictions, axis)
     targets = _check.class_last("targets", targets, axis)
     where = _check.mask(where, predictions.shape[:-1], "the examples")
@@ -65,6 +66,9 @@ def wasserstein_distance_1d(
         if positions is not None:
             raise ValueError("positions must be None with from_samples=True: they are those of the bins of histograms")
         return _rules.call(_of_samples, predictions, targets, where)
+    if positions is not None and jnp.ndim(positions) > 1:  # else it is one number a bin, whichever axis they are on
+        wide: Any = _check.option("positions", positions, given)
+        positions = jnp.moveaxis(jnp.broadcast_to(wide, given.shape), axis, -1)
     positions = _check.option("positions", positions, predictions)
     return _rules.call(_of_histograms, predictions, targets, positions, where)
 
@@ -93,7 +97,9 @@ def _of_histograms(p: Array, y: Array, positions: Any, where: Any) -> Array:
     # Without the last: what the totals differ by has nowhere to go.
     ahead = _size(jnp.cumsum(p - y, axis=-1)[..., :-1])
     if positions is not None:
-        ahead = ahead * jnp.diff(jnp.broadcast_to(positions.astype(ahead.dtype), p.shape), axis=-1)
+        positions = jnp.broadcast_to(positions.astype(ahead.dtype), p.shape)
+        positions = positions if where is None else jnp.where(where[..., None], positions, 0)
+        ahead = ahead * jnp.diff(positions, axis=-1)
     return jnp.sum(ahead, axis=-1)
 
 

@@ -140,6 +140,6 @@ def _negative_elbo(losses: Array, divergences: Array, beta: Array, free_bits: An
     if where is not None:
         loss, kl = jnp.where(where, loss, 0), jnp.where(where[..., None], kl, 0)
     if free is not None:
-        kl = jnp.where(kl > free, kl, free)
+        kl = jnp.where(kl <= free, free, kl)
     loss = loss + jnp.sum(_softmax.times(beta[..., None], kl), axis=-1)
     return loss if where is None else jnp.where(where, loss, 0)

@@ -156,6 +156,17 @@ def test_the_rule_is_that_of_the_function(case: Case) -> None:
 
 
 @EVERY
+def test_nan_is_never_lost(case: Case) -> None:
+    """A model that has diverged is not to look healthy."""
+    options = case.options[0]
+    _, args, values = example(case, F32, options)
+    bad = args[0].at[0].set(jnp.nan)
+    losses, gradients = losses_and_gradients(case.loss, fixed_options(options))((bad, *args[1:]), values)
+    assert np.any(np.isnan(losses))
+    assert any(np.any(np.isnan(x)) for x in jax.tree.leaves(gradients)) or not case.second
+
+
+@EVERY
 def test_forward_mode(case: Case) -> None:
     options = case.options[0]
     loss, args, values = example(case, F32, options)
