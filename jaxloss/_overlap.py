@@ -33,10 +33,10 @@ def checked(predictions: Any, targets: Any, axis: Any, where: Any, from_logits: 
 
 
 def pixel_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """The axes of the pixels, which are neither that of the classes nor named twice."""
+    """The axes of the pixels, of which none is that of the classes."""
     axes = _check.axes(axis, ndim)
-    if axis is None or ndim - 1 in axes or len(set(axes)) < len(axes):
-        raise ValueError(f"axis must name the pixel axes once each, and not the last one, of the classes, got {axis}")
+    if axis is None or ndim - 1 in axes:
+        raise ValueError(f"axis must name the pixel axes, and not the last one, of the classes, got {axis}")
     return axes
 
 

@@ -232,7 +232,7 @@ def test_pixel_axes(loss: Any) -> None:
     whole = loss(z, t, axis=(0, 1, 2))
     np.testing.assert_allclose(whole, loss(z.reshape(1, 6, 4, 3), t.reshape(1, 6, 4, 3))[0], rtol=1e-6)
     for axis in (None, (-1,), (0, 0), (1, 3)):
-        with pytest.raises(ValueError, match="axis must name the pixel axes"):
+        with pytest.raises(ValueError, match="axis must name"):
             loss(z, t, axis=axis)
 
 
