@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxloss import _check, _numerics, _rules
+from jaxloss._numerics import positive_part
 
 # Boxes are [..., 4], as x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, in any unit; a corner that is on the wrong side of the
 # other, as by rounding, is taken to be at it. There is one loss a pair of boxes, and `where` is over the pairs. Two boxes
@@ -92,7 +93,12 @@ def _giou_loss(predictions: Array, targets: Array, where: Array | None) -> Array
     x, y = _sides(predictions, targets, where)
     # Where the boxes meet, C − U is what remains in the four corners: a rectangle between a side of each box, unless one
     # of them is the outer one in both directions. Where they are apart, nothing cancels.
-    corners = _positive(-x.low * y.low) + _positive(-x.high * y.high) + _positive(x.low * y.high) + _positive(x.high * y.low)
+    corners = (
+        positive_part(-x.low * y.low)
+        + positive_part(-x.high * y.high)
+        + positive_part(x.low * y.high)
+        + positive_part(x.high * y.low)
+    )
     around = x.around * y.around
     apart = 1 - _ratio(x.first * y.first + x.second * y.second, around)
     empty = jnp.where((x.both > 0) & (y.both > 0), _ratio(corners, around), jnp.where(around > 0, apart, 0))
@@ -237,7 +243,7 @@ def _same_scale(x: _Side, y: _Side) -> tuple[_Side, _Side]:
 
 def _scaled(side: _Side, scale: Array) -> _Side:
     factor = side.scale / scale
-    return _Side(*(length * factor for length in side[:-1]), scale)  # type: ignore[call-arg]
+    return jax.tree.map(lambda length: length * factor, side)._replace(scale=scale)
 
 
 def _iou(x: _Side, y: _Side) -> Array:
@@ -254,7 +260,7 @@ def _iou(x: _Side, y: _Side) -> Array:
 
 def _reach(low: Array, high: Array) -> Array:
     """How far a side goes beyond another that it meets, at both ends, from the differences of the ends."""
-    return _positive(-low) + _positive(high)
+    return positive_part(-low) + positive_part(high)
 
 
 def _beyond(meet: Array, width: Array, height: Array, more_width: Array, more_height: Array, shared_height: Array) -> Array:
@@ -271,10 +277,6 @@ def _distance(x: _Side, y: _Side) -> Array:
 def _ratio(x: Array, y: Array) -> Array:
     """x / y, 0 at 0 / 0."""
     return x / jnp.where(y == 0, 1, y)
-
-
-def _positive(x: Array) -> Array:
-    return jnp.where(x <= 0, 0, x)
 
 
 def _where(where: Array | None, losses: Array) -> Array:

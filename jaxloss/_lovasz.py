@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _overlap, _reduction, _rules, _softmax
+from jaxloss import _check, _numerics, _overlap, _reduction, _rules, _softmax
 
 # Arrays are laid out as in `_segmentation`: pixels between the batch and the classes, `where` over pixels. The labels are
 # decisions, since the Jaccard index of a set is what is extended.
@@ -62,7 +62,7 @@ def _hinge(logits: Array, labels: Array, where: Array | None) -> Array:
     z, y, counts = (jnp.moveaxis(x, -1, -2) for x in _masked(_rules.wide(logits), labels, where))
     yes = y == 1
     errors = jnp.where(yes, 1 - z, 1 + z)
-    losses = _softmax.times(_growth(errors, yes, counts), jnp.where(errors <= 0, 0, errors))
+    losses = _softmax.times(_growth(errors, yes, counts), _numerics.positive_part(errors))
     return jnp.sum(losses + _invalid(~yes & (y != 0), z), axis=-1)
 
 

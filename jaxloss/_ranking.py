@@ -165,7 +165,7 @@ def _pairwise_logistic(scores: Array, relevance: Array, where: Any) -> Array:
 
 @_rules.recomputed
 def _pairwise_hinge(scores: Array, relevance: Array, where: Any) -> Array:
-    return _mean_over_pairs(lambda lead: jnp.where(lead >= 1, 0, 1 - lead), scores, relevance, where)
+    return _mean_over_pairs(lambda lead: _numerics.positive_part(1 - lead), scores, relevance, where)
 
 
 def list_mle_loss(

@@ -57,22 +57,6 @@ def none_is_0(m: Array, total: Array) -> Array:
 
 
 @jax.custom_jvp
-def entropy(gap: Array, total: Array) -> Array:
-    """log(1 + total · e^gap): the cross-entropy by what the negatives lead by and their sum, 0 or at least 1.
-
-    Both a tiny loss and the gradient of a tiny loss keep all digits.
-    """
-    e = jnp.exp(-jnp.abs(gap))
-    return jnp.maximum(gap, 0) + jnp.log1p(jnp.where(gap > 0, (total - 1) + e, total * e))
-
-
-entropy.defjvps(
-    lambda dgap, _, gap, total: dgap * (total * negative_weight(gap, total)),  # type: ignore[has-type]
-    lambda dtotal, _, gap, total: dtotal * negative_weight(gap, total),  # type: ignore[has-type]
-)
-
-
-@jax.custom_jvp
 def negative_weight(gap: Array, total: Array) -> Array:
     """1 / (total + e^−gap): the share of the negatives in the softmax over their sum."""
     e = jnp.exp(-jnp.abs(gap))
@@ -83,6 +67,22 @@ def negative_weight(gap: Array, total: Array) -> Array:
 negative_weight.defjvps(
     lambda dgap, w, gap, total: dgap * (w * (1 - total * w)),
     lambda dtotal, w, gap, total: -dtotal * (w * w),
+)
+
+
+@jax.custom_jvp
+def entropy(gap: Array, total: Array) -> Array:
+    """log(1 + total · e^gap): the cross-entropy by what the negatives lead by and their sum, 0 or at least 1.
+
+    Both a tiny loss and the gradient of a tiny loss keep all digits.
+    """
+    e = jnp.exp(-jnp.abs(gap))
+    return jnp.maximum(gap, 0) + jnp.log1p(jnp.where(gap > 0, (total - 1) + e, total * e))
+
+
+entropy.defjvps(
+    lambda dgap, _, gap, total: dgap * (total * negative_weight(gap, total)),
+    lambda dtotal, _, gap, total: dtotal * negative_weight(gap, total),
 )
 
 

@@ -6,7 +6,7 @@ formulas that JAX may differentiate to any order, unless a rule follows.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,9 @@ from jaxloss import _numerics
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def _series(float32: int, float64: int, dtype: jnp.dtype, coefficient: object) -> list[float]:
+def _series(float32: int, float64: int, dtype: jnp.dtype, coefficient: Callable[[int], float]) -> list[float]:
     """As many coefficients, from the 0th, as the dtype can see."""
-    return [coefficient(j) for j in range(float64 if dtype == np.float64 else float32)]  # type: ignore[operator]
+    return [coefficient(j) for j in range(float64 if dtype == np.float64 else float32)]
 
 
 def along_new_axis(numbers: Iterable[float], like: Array) -> Array:

@@ -3,7 +3,8 @@
 A log-density is a sum of terms of either sign, so that the bounds are in units of the last place of the largest term.
 """
 
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +42,7 @@ class Row(NamedTuple):
     truth: Truth
     value: float = 8
     gradient: float = 8
-    options: dict[str, Any] = {}  # noqa: RUF012
+    options: Mapping[str, Any] = types.MappingProxyType({})
     name: str = ""
 
 

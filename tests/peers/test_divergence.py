@@ -64,7 +64,10 @@ def test_softmax_kl_as_torch_distributions() -> None:
     """torch names the true distribution first."""
     z, t = 2 * np.random.default_rng(0).normal(size=(2, 8, 9)).astype(np.float32)
     of = torch.distributions.Categorical
-    theirs = lambda z, t: torch.distributions.kl_divergence(of(logits=t), of(logits=z))  # noqa: E731
+
+    def theirs(z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.distributions.kl_divergence(of(logits=t), of(logits=z))
+
     assert_same(jaxloss.softmax_kl_divergence, theirs, (z, t))
 
 
