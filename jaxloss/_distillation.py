@@ -89,7 +89,7 @@ class _Parts(NamedTuple):
 def _parts(logits: Array, target_logits: Array, temperature: Any, where: Any) -> _Parts:
     z = _scores(logits, target_logits, temperature, where)
     t = _scores(target_logits, logits, temperature, where)
-    both = (t > -jnp.inf) & (z > -jnp.inf)
+    both = (t != -jnp.inf) & (z != -jnp.inf)
     (e_t, sum_t, from_max_t), (e_z, sum_z, from_max_z) = _exponentials(t), _exponentials(z)
     p, q = e_t / sum_t, e_z / sum_z
 
