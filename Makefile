@@ -17,7 +17,8 @@ help: ## what you are reading
 demo: $(VENV)/.demo ## train on real data with each kind of loss; figures on the screen, pictures in out/
 	$(BIN)/python examples/demo.py
 
-# The test matrix is some thousand small programs, and most of its time is XLA's: they are compiled in haste.
+# The test matrix is some thousand small programs, and most of its time is XLA's: they are compiled in haste (see
+# tests/conftest.py). Every other test runs what users run.
 test: $(VENV)/.test ## run the tests and the doctests, all but tests/peers
 	$(PYTEST) --ignore tests/test_contract.py
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) tests/test_contract.py
