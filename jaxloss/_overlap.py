@@ -5,7 +5,8 @@ and t its target, the losses are ratios of three sums over the pixels, one each 
 
     TP = Σ p t,  FP = Σ p (1 − t),  FN = Σ q t.
 
-All terms are positive: the losses tend to 0 without cancellation, as 1 − 2 TP/(Σ p + Σ t) would not.
+All terms are positive: the losses tend to 0 without cancellation, as 1 − 2 TP/(Σ p + Σ t) would not. The difference of
+two logits is rounded, though, and where it is d, e^−d is off by half as many ulp as d is large: no more is asked here.
 """
 
 import functools
@@ -86,15 +87,9 @@ def sums(predictions: Array, targets: Array, where: Array | None, from_logits: b
 def _sums(from_logits: bool, squared: bool) -> Any:
     """The sums as a `jax.custom_vjp` function that keeps its arguments alone.
 
-    Probabilities are as large as the logits, and autodiff would keep several arrays of their size in float32. On CPU, XLA
-    would also write some in each pass: there, both passes go over the pixels in blocks that fit its cache.
+    Probabilities are as large as the logits, and autodiff would keep several arrays of their size in float32.
     """
-    whole = functools.partial(_sums_of, from_logits, squared)
-    # Without rules, so that the value itself can be differentiated forward.
-    plain = _rules.autodiff(whole)
-
-    def value(*args: Any) -> Any:
-        return lax.platform_dependent(*args, cpu=functools.partial(_sums_by_blocks, plain), default=plain)
+    value = functools.partial(_sums_value, from_logits, squared)
 
     @jax.custom_vjp
     def rule(*args: Any) -> Any:
@@ -103,83 +98,85 @@ def _sums(from_logits: bool, squared: bool) -> Any:
     def fwd(*args: Any) -> tuple[Any, Any]:
         return value(*args), args
 
-    def bwd(args: Any, cotangents: Any) -> tuple[Any, ...]:
-        gradients: list[Any] = [None, None, None]
-        for i in (0, 1):
-            if jnp.issubdtype(args[i].dtype, jnp.floating):  # each alone: XLA drops the one that is not asked for
-                pullback = functools.partial(_pullback, whole, i)
-                by_blocks = functools.partial(_pullback_by_blocks, pullback, i)
-                gradients[i] = lax.platform_dependent(cotangents, *args, cpu=by_blocks, default=pullback)
-        return tuple(gradients)
-
-    rule.defvjp(fwd, functools.partial(_rules.compiled, bwd))
+    rule.defvjp(fwd, functools.partial(_rules.compiled, functools.partial(_sums_bwd, from_logits, squared)))
     return rule
 
 
-def _sums_of(from_logits: bool, squared: bool, predictions: Array, targets: Array, where: Array | None) -> Any:
-    z, t = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
-    if where is not None:
-        z, t = jnp.where(where[..., None], z, 0), jnp.where(where[..., None], t, 0)
-    p, q = probabilities(z) if from_logits else (z, 1 - z)
+# On CPU, XLA makes one fast pass of a sum over the pixels and all that leads to it, the softmax included, if it is
+# arithmetic alone, without a comparison, and goes by rows of some hundred pixels. What passes have in common, even a
+# constant, it would store, which takes longer than to compute it again: the barriers hide that their inputs are the same,
+# the leading axes that the shapes are.
 
-    def total(x: Array) -> Array:
-        return jnp.sum(x if where is None else jnp.where(where[..., None], x, 0), axis=-2)
+
+def _sums_value(from_logits: bool, squared: bool, predictions: Array, targets: Array, where: Array | None) -> Any:
+    z, t, one = _prepared(predictions, targets, where)
+
+    def total(of_pixels: Callable[..., Array], axes: int) -> Array:
+        of_rows = of_pixels(from_logits, *_in_rows((z, t, one), axes))
+        return jnp.sum(of_rows, axis=(-3, -2)).reshape(z.shape[:-2] + z.shape[-1:])
 
     if squared:
-        wrong = total(jnp.square(jnp.where(t > 0.5, (1 - t) - q, p - t)))
-        return total(p * t), wrong, jnp.zeros_like(wrong)
-    return total(p * t), total(p * (1 - t)), total(q * t)
+        wrong = total(_squared_error, 1)
+        return total(_right, 2), wrong, jnp.zeros_like(wrong)
+    return total(_right, 1), total(_extra, 1), total(_missing, 2)
 
 
-def _pullback(function: Callable[..., Any], i: int, cotangents: Any, *args: Any) -> Array:
-    """The cotangent of the i-th argument. Of all: else the rules inside would not allow forward mode by the others."""
-    return jax.vjp(function, *args)[1](cotangents)[i]
+def _in_rows(inputs: Any, axes: int) -> Any:
+    """[..., pixels, K] as [1, ..., rows, pixels of a row, K], with so many leading axes."""
+
+    def rows(x: Array) -> Array:
+        if x.ndim == 0:
+            return x
+        *batch, pixels, classes = x.shape
+        row = max(n for n in range(1, 513) if pixels % n == 0)
+        return x.reshape((1,) * axes + (*batch, pixels // row, row, classes))
+
+    return lax.optimization_barrier(jax.tree.map(rows, inputs))
 
 
-# --- Blocks of pixels -----------------------------------------------------------------------------------------------
+def _prepared(predictions: Array, targets: Array, where: Array | None) -> tuple[Array, Array, Array]:
+    """z and t in float32 or wider, and 1; all 0 in a masked pixel."""
+    z, t = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
+    if where is None:
+        return z, t, jnp.ones((), z.dtype)
+    where = where[..., None]
+    return jnp.where(where, z, 0), jnp.where(where, t, 0), where.astype(z.dtype)
 
 
-_BLOCK = 2**17  # numbers: half a MB of float32
+def _right(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
+    return _probability(from_logits, z) * t
 
 
-def _blocks(predictions: Array) -> tuple[int, int]:
-    """How many pixels are a block, and how many blocks there are without the rest."""
-    *batch, pixels, classes = predictions.shape
-    fitting = max(_BLOCK // max(math.prod(batch) * classes, 1), 1)
-    size = 2 ** (fitting.bit_length() - 1)  # most images have such a divisor, and then there is no rest
-    return size, pixels // size if pixels > size else 0
+def _extra(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
+    return _probability(from_logits, z) * (one - t)
 
 
-def _block(args: Any, start: Any, size: int) -> Any:
-    """The arguments at some of the pixels, which come after as many axes of the batch in each of them."""
-    axis = args[0].ndim - 2
-    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size, axis), args)
+def _missing(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
+    return _complement(from_logits, z) * t
 
 
-def _sums_by_blocks(function: Callable[..., Any], *args: Any) -> Any:
-    size, count = _blocks(args[0])
-    rest = args[0].shape[-2] - count * size
-    if not count:
-        return function(*args)
-    first = function(*_block(args, count * size, rest))
-
-    def add(i: Array, total: Any) -> Any:
-        return jax.tree.map(jnp.add, total, function(*_block(args, i * size, size)))
-
-    return lax.fori_loop(0, count, add, first)
+def _squared_error(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
+    return one * jnp.square(_difference(from_logits, z, t))
 
 
-def _pullback_by_blocks(pullback: Callable[..., Array], i: int, cotangents: Any, *args: Any) -> Array:
-    size, count = _blocks(args[0])
-    if not count:
-        return pullback(cotangents, *args)
-    axis = args[0].ndim - 2
+def _difference(from_logits: bool, z: Array, t: Array) -> Array:
+    """p − t, from the side where it does not cancel."""
+    return jnp.where(t > 0.5, (1 - t) - _complement(from_logits, z), _probability(from_logits, z) - t)
 
-    def put(gradient: Array, start: Any, size: int) -> Array:
-        return lax.dynamic_update_slice_in_dim(gradient, pullback(cotangents, *_block(args, start, size)), start, axis)
 
-    gradient = put(jnp.zeros_like(args[i]), count * size, args[0].shape[-2] - count * size)
-    return lax.fori_loop(0, count, lambda j, gradient: put(gradient, j * size, size), gradient)
+def _sums_bwd(from_logits: bool, squared: bool, residuals: Any, cotangents: Any) -> tuple[Any, Any, None]:
+    predictions, targets, where = residuals
+    z, t, one = _in_rows(_prepared(predictions, targets, where), 0)
+    right, extra, missing = (x[..., None, None, :] for x in cotangents)
+    if squared:
+        pull = 2 * extra * _difference(from_logits, z, t)
+        by_p, by_t = right * t + pull, right * _probability(from_logits, z) - pull
+    else:
+        by_p = (right - missing) * t + extra * (one - t)
+        by_t = (right - extra) * _probability(from_logits, z) + missing * _complement(from_logits, z)
+    by_z = one * (_pullback(z, by_p) if from_logits else by_p)
+    by_t = (one * by_t).astype(targets.dtype).reshape(targets.shape) if jnp.issubdtype(targets.dtype, jnp.floating) else None
+    return by_z.astype(predictions.dtype).reshape(predictions.shape), by_t, None
 
 
 # --- Probabilities --------------------------------------------------------------------------------------------------
@@ -187,38 +184,42 @@ def _pullback_by_blocks(pullback: Callable[..., Array], i: int, cotangents: Any,
 
 def probabilities(logits: Array) -> tuple[Array, Array]:
     """p and 1 − p, each without a subtraction, for logits in float32 or wider: softmax, or sigmoid of one class."""
-    if logits.shape[-1] == 1:
-        return _numerics.sigmoid(logits), _numerics.sigmoid(-logits)
-    return _rules.call(_softmax, logits)
+    return _probability(True, logits), _complement(True, logits)
 
 
-@jax.custom_vjp
-def _softmax(z: Array) -> tuple[Array, Array]:
-    return _softmax_value(z)
+def _probability(from_logits: bool, z: Array) -> Array:
+    if not from_logits:
+        return z
+    if z.shape[-1] == 1:
+        return _numerics.sigmoid(z)
+    e = _exp(z)
+    return e / jnp.sum(e, axis=-1, keepdims=True)
 
 
-def _softmax_value(z: Array) -> tuple[Array, Array]:
-    m = _exponentials.finite(_exponentials.maximum(z, None)[..., None])
-    e = _exponentials.shifted_exp(_exponentials.finite(z), m)
+def _complement(from_logits: bool, z: Array) -> Array:
+    """1 − p."""
+    if not from_logits:
+        return 1 - z
+    if z.shape[-1] == 1:
+        return _numerics.sigmoid(-z)
+    e = _exp(z)
     # Z − 1 without the subtraction: the largest e, or one of several, is the 1. Then Z − e_k is a sum of two terms ≥ 0.
-    largest = jnp.where(e == 1, e, 0)
+    largest = jnp.floor(e)
     rest = jnp.sum(e - largest, axis=-1, keepdims=True) + (jnp.sum(largest, axis=-1, keepdims=True) - 1)
-    scale = 1 / (1 + rest)
-    return e * scale, (rest + (1 - e)) * scale
+    return (rest + (1 - e)) / (1 + rest)
 
 
-def _softmax_fwd(z: Array) -> tuple[tuple[Array, Array], Array]:
-    p, q = _softmax_value(z)
-    return (p, q), p
+def _exp(z: Array) -> Array:
+    """exp(z − m) with m the largest z of a pixel; 1 where both are inf. It has the rounding error of z − m."""
+    z = _exponentials.finite(z)
+    return jnp.exp(z - lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True)))
 
 
-# With a the cotangent of p less that of q: p_k Σ_j p_j (a_k − a_j). Less their value at the largest p, the a are 0 where
-# a_k − Σ_j p_j a_j would cancel.
-def _softmax_bwd(p: Array, cotangents: tuple[Array, Array]) -> tuple[Array]:
-    a = cotangents[0] - cotangents[1]
-    largest = jnp.where(p == jnp.max(p, axis=-1, keepdims=True), p, 0)
-    a = a - jnp.sum(a * largest, axis=-1, keepdims=True) / jnp.sum(largest, axis=-1, keepdims=True)
-    return (p * (a - jnp.sum(a * p, axis=-1, keepdims=True)),)
-
-
-_softmax.defvjp(_softmax_fwd, functools.partial(_rules.compiled, _softmax_bwd))
+def _pullback(z: Array, by_p: Array) -> Array:
+    """The cotangent of the logits: p_k (a_k − Σ_j p_j a_j) for that of the probabilities, a."""
+    p = _probability(True, z)
+    if z.shape[-1] == 1:
+        return by_p * p * _complement(True, z)
+    # Less their mean, which for a sure pixel is the a of its class, the a are 0 where the difference would cancel.
+    by_p = by_p - jnp.sum(p * by_p, axis=-1, keepdims=True)
+    return p * (by_p - jnp.sum(p * by_p, axis=-1, keepdims=True))

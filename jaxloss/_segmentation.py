@@ -38,7 +38,8 @@ def dice_loss(
         smooth: s, in pixels, ≥ 0; broadcasts to the losses, differentiable. At 0, a class that is neither there nor
             predicted has loss 0 and gradient 0.
         squared: whether the denominator takes the squares.
-        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid.
+        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid. Of float32 logits that are
+            up to d apart, a softmax gives 8 + d ulp: their differences are rounded.
         axis: the axis or axes of the pixels, which the overlap is summed over.
         where: which pixels count; broadcasts to `predictions` without its classes.
 
@@ -92,7 +93,8 @@ def jaccard_loss(
         smooth: s, in pixels, ≥ 0; broadcasts to the losses, differentiable. At 0, a class that is neither there nor
             predicted has loss 0 and gradient 0.
         squared: whether the denominator takes the squares.
-        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid.
+        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid. Of float32 logits that are
+            up to d apart, a softmax gives 8 + d ulp: their differences are rounded.
         axis: the axis or axes of the pixels, which the overlap is summed over.
         where: which pixels count; broadcasts to `predictions` without its classes.
 
@@ -147,7 +149,8 @@ def tversky_loss(
         beta: the weight of false negatives, ≥ 0; broadcasts to the losses, differentiable.
         smooth: s, in pixels, ≥ 0; broadcasts to the losses, differentiable. At 0, a class that is neither there nor
             predicted has loss 0 and gradient 0.
-        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid.
+        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid. Of float32 logits that are
+            up to d apart, a softmax gives 8 + d ulp: their differences are rounded.
         axis: the axis or axes of the pixels, which the overlap is summed over.
         where: which pixels count; broadcasts to `predictions` without its classes.
 
@@ -205,7 +208,8 @@ def focal_tversky_loss(
         gamma: γ > 0; above 1, what is nearly right is pushed on; broadcasts to the losses, differentiable.
         smooth: s, in pixels, ≥ 0; broadcasts to the losses, differentiable. At 0, a class that is neither there nor
             predicted has loss 0 and gradient 0.
-        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid.
+        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid. Of float32 logits that are
+            up to d apart, a softmax gives 8 + d ulp: their differences are rounded.
         axis: the axis or axes of the pixels, which the overlap is summed over.
         where: which pixels count; broadcasts to `predictions` without its classes.
 
@@ -271,7 +275,8 @@ def generalized_dice_loss(
         targets: the share of the class in each pixel, 0 to 1, of the shape of `predictions`; may be integers or booleans.
         smooth: s, in pixels, ≥ 0; one an example, differentiable. At 0, an example with no
             target and no prediction has loss 0 and gradient 0.
-        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid.
+        from_logits: whether predictions are logits, of a softmax, or for one class of a sigmoid. Of float32 logits that are
+            up to d apart, a softmax gives 8 + d ulp: their differences are rounded.
         axis: the axis or axes of the pixels, which the overlap is summed over.
         where: which pixels count; broadcasts to `predictions` without its classes.
 
