@@ -66,7 +66,7 @@ def _arcface(easy_margin: bool) -> Any:
     @_rules.recomputed  # neither the cosines in float32 nor the logits are kept for the backward pass
     def loss(cosines: Array, labels: Array, margin: Array, scale: Array, where: Any) -> Array:
         c = _rules.wide(cosines)
-        c = c if where is None else jnp.where(where[..., None], c, 0)
+        c = _rules.masked(where, c, 1)
         own, _ = _softmax.pick(c, labels, where)
         turned = _turned(own, margin.astype(c.dtype), easy_margin)
         c = jnp.where(_exponentials.columns_equal(labels, c.shape[-1]), turned[..., None], c)

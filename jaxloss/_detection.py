@@ -214,8 +214,7 @@ def _checked(predictions: Any, targets: Any, where: Any) -> tuple[Array, Array, 
 
 def _sides(predictions: Array, targets: Array, where: Array | None) -> tuple[_Side, _Side]:
     p, t = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
-    if where is not None:
-        p, t = jnp.where(where[..., None], p, 0), jnp.where(where[..., None], t, 0)
+    p, t = _rules.masked(where, p, 1), _rules.masked(where, t, 1)
     return _side(p[..., 0], p[..., 2], t[..., 0], t[..., 2]), _side(p[..., 1], p[..., 3], t[..., 1], t[..., 3])
 
 
@@ -280,4 +279,4 @@ def _ratio(x: Array, y: Array) -> Array:
 
 
 def _where(where: Array | None, losses: Array) -> Array:
-    return losses if where is None else jnp.where(where, losses, 0)
+    return _rules.masked(where, losses)

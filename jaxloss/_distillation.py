@@ -130,9 +130,7 @@ def _parts(logits: Array, target_logits: Array, temperature: Any, where: Any) ->
 
 def _scores(logits: Array, others: Array, temperature: Any, where: Any) -> Array:
     """The logits over the temperature, in float32 or wider, with inf as the largest number."""
-    s = _rules.wide(logits, others)
-    if where is not None:
-        s = jnp.where(where[..., None], s, 0)
+    s = _rules.masked(where, _rules.wide(logits, others), 1)
     return finite(s if temperature is None else s / temperature[..., None].astype(s.dtype))
 
 
@@ -156,8 +154,7 @@ def _softmax_kl_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
     logits, target_logits, temperature, where = residuals
     logits, target_logits = lax.optimization_barrier((logits, target_logits))
     _, p, q, c, log_ratio, both, impossible = _parts(logits, target_logits, temperature, where)
-    if where is not None:
-        cotangent = jnp.where(where, cotangent, 0)
+    cotangent = _rules.masked(where, cotangent)
     factor = (cotangent if temperature is None else cotangent / temperature.astype(cotangent.dtype))[..., None]
     # q − p by the larger of the two: neither overflows, and nothing cancels.
     more = log_ratio >= 0

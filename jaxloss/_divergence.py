@@ -294,8 +294,7 @@ def hellinger_distance(
 @_rules.recomputed
 def _hellinger(p: Array, y: Array, where: Any) -> Array:
     p, y = _rules.wide(p, y), _rules.wide(y, p)
-    if where is not None:
-        p, y = jnp.where(where, p, 0), jnp.where(where, y, 0)
+    p, y = _rules.masked(where, p), _rules.masked(where, y)
     return _SQRT_HALF * _numerics.norm(_root_difference(p, y))
 
 

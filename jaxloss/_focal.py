@@ -314,7 +314,7 @@ def _softmax_focal_core(
     logits: Array, labels: Array, gamma: Array, smoothing: Any, weights: Any, z_loss: Any, soft_cap: Any, where: Any
 ) -> Array:
     if smoothing is None and jnp.issubdtype(labels.dtype, jnp.integer):
-        safe = logits if where is None else jnp.where(where[..., None], logits, 0)
+        safe = _rules.masked(where, logits, 1)
         in_range, invalid = _softmax.in_range(labels, logits)
         margin, error = _rules.call(_softmax.label_margin, safe, in_range, soft_cap)
         loss = _focal_of_margin(margin + invalid, error, gamma, where)
@@ -333,7 +333,7 @@ def _focal_of_margin(margin: Array, error: Array, gamma: Array, where: Any) -> A
     """The loss of a hard label at margin + error: without the second term, e^−margin loses a digit where it is 50."""
     one = jnp.ones((), margin.dtype)
     correction = error * _focal_slope(margin, one, None, _rules.wide(gamma, margin))
-    return _focal(margin, one, None, gamma, where=where) + (correction if where is None else jnp.where(where, correction, 0))
+    return _focal(margin, one, None, gamma, where=where) + _rules.masked(where, correction)
 
 
 def asymmetric_loss(

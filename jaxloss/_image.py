@@ -51,9 +51,8 @@ def total_variation_loss(
     where = _check.images("images", images, where)
     if _check.count("norm", norm) not in (1, 2):
         raise ValueError(f"norm must be 1 or 2, got {norm}")
-    (images,) = _rules.selected(where, 3, images)
-    loss = _rules.call(_absolute_variation if norm == 1 else _squared_variation, images)
-    return loss if where is None else jnp.where(where, loss, 0)
+    loss = _rules.call(_absolute_variation if norm == 1 else _squared_variation, _rules.masked(where, images, 3))
+    return _rules.masked(where, loss)
 
 
 # The rules keep the images as they came; autodiff keeps a float32 array or two of differences.
@@ -117,9 +116,9 @@ def gradient_difference_loss(
     """
     predictions, targets, where = _check.two_images(predictions, targets, where)
     alpha = _check.option("alpha", alpha, jax.ShapeDtypeStruct(predictions.shape[:-3], predictions.dtype), minimum=1)
-    predictions, targets = _rules.selected(where, 3, predictions, targets)
+    predictions, targets = (_rules.masked(where, x, 3) for x in (predictions, targets))
     loss = _rules.call(_gradient_difference, predictions, targets, alpha)
-    return loss if where is None else jnp.where(where, loss, 0)
+    return _rules.masked(where, loss)
 
 
 # The rule keeps the images as they came; autodiff keeps ten float32 arrays.
@@ -170,9 +169,9 @@ def style_loss(
         Gatys, Ecker and Bethge, Image Style Transfer Using Convolutional Neural Networks, 2016
     """
     predictions, targets, where = _check.two_images(predictions, targets, where)
-    predictions, targets = _rules.selected(where, 3, predictions, targets)
+    predictions, targets = (_rules.masked(where, x, 3) for x in (predictions, targets))
     loss = _rules.call(_style, predictions, targets)
-    return loss if where is None else jnp.where(where, loss, 0)
+    return _rules.masked(where, loss)
 
 
 # The rule keeps the features as they came; autodiff keeps their sum and difference in float32.
@@ -255,8 +254,8 @@ def perceptual_loss(
             raise ValueError(f"predictions{layer} must have {axes} batch axes, {batch}{end}, got shape {p.shape}")
         features = jax.ShapeDtypeStruct(p.shape[axes:], p.dtype)
         weight = _check.option(f"weights{layer}", weight, features)
-        loss = loss + distance(*_rules.selected(where, p.ndim - axes, p, y), weight)
-    return loss if where is None else jnp.where(where, loss, 0)
+        loss = loss + distance(*(_rules.masked(where, x, x.ndim - axes) for x in (p, y)), weight)
+    return _rules.masked(where, loss)
 
 
 def _leaves(name: str, tree: Any, structure: Any) -> list[Any]:

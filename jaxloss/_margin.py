@@ -304,14 +304,13 @@ def multiclass_perceptron_loss(
 
 
 def _multiclass(scores: Array, labels: Array, where: Any, margin: Array) -> Array:
-    if where is not None:
-        scores = jnp.where(where[..., None], scores, 0)
+    scores = _rules.masked(where, scores, 1)
     own, invalid = _softmax.pick(scores, labels, where)
     is_label = _exponentials.columns_equal(labels, scores.shape[-1])
     best = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=-1)
     behind = margin + _rules.wide(best) - _rules.wide(own)
     loss = jnp.where(behind <= 0, 0 * invalid, behind) + invalid * _rules.wide(own)
-    return loss if where is None else jnp.where(where, loss, 0)
+    return _rules.masked(where, loss)
 
 
 def multiclass_sparsemax_loss(
@@ -353,13 +352,12 @@ def multiclass_sparsemax_loss(
 
 
 def _masked_sparsemax(scores: Array, labels: Array, where: Any) -> Array:
-    if where is not None:
-        scores = jnp.where(where[..., None], scores, 0)
+    scores = _rules.masked(where, scores, 1)
     safe, invalid = _softmax.in_range(labels, scores)
     # NaN in the scores of a row with a bad label reaches its loss and its gradient.
     spoilt = scores + invalid[..., None].astype(scores.dtype) if where is None else scores
     loss = _rules.call(_multiclass_sparsemax, spoilt, safe)
-    return loss if where is None else jnp.where(where, loss + invalid, 0)
+    return _rules.masked(where, loss if where is None else loss + invalid)
 
 
 @jax.custom_vjp
@@ -431,9 +429,8 @@ def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., Array]
         _check.class_last("scores", scores, -1)
         where = _check.mask(where, scores.shape[:-1], "the examples")
         scores, targets = _rules.wide(scores, targets), _rules.wide(targets, scores)
-        if where is not None:
-            scores, targets = jnp.where(where[..., None], scores, 0), jnp.where(where[..., None], targets, 0)
+        scores, targets = _rules.masked(where, scores, 1), _rules.masked(where, targets, 1)
         loss = row_max(scores, *args, **kwargs) - jnp.sum(targets * scores, axis=-1)
-        return loss if where is None else jnp.where(where, loss, 0)
+        return _rules.masked(where, loss)
 
     return fenchel_young_loss

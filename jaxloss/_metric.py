@@ -109,13 +109,13 @@ def _pair_of_vectors(a: Any, b: Any, epsilon: Any, axis: Any, where: Any) -> tup
 @_rules.recomputed
 def _cosine_similarity(a: Array, b: Array, epsilon: Any, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
-    return _masked(where, _numerics.cosine(a, b) if epsilon is None else _bounded_cosine(a, b, epsilon))
+    return _rules.masked(where, _numerics.cosine(a, b) if epsilon is None else _bounded_cosine(a, b, epsilon))
 
 
 @_rules.recomputed
 def _cosine_distance(a: Array, b: Array, epsilon: Any, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
-    return _masked(where, _numerics.cosine_complement(a, b) if epsilon is None else 1 - _bounded_cosine(a, b, epsilon))
+    return _rules.masked(where, _numerics.cosine_complement(a, b) if epsilon is None else 1 - _bounded_cosine(a, b, epsilon))
 
 
 def _bounded_cosine(a: Array, b: Array, epsilon: Array) -> Array:
@@ -126,12 +126,7 @@ def _bounded_cosine(a: Array, b: Array, epsilon: Array) -> Array:
 
 def _wide_and_masked(where: Any, *vectors: Array) -> tuple[Array, ...]:
     """The vectors in the dtype of the losses; zeros for what `where` leaves out."""
-    widened = (_rules.wide(x, *vectors) for x in vectors)
-    return tuple(widened if where is None else (jnp.where(where[..., None], x, 0) for x in widened))
-
-
-def _masked(where: Any, losses: Array) -> Array:
-    return losses if where is None else jnp.where(where, losses, 0)
+    return tuple(_rules.masked(where, _rules.wide(x, *vectors), 1) for x in vectors)
 
 
 def cosine_embedding_loss(
@@ -189,11 +184,11 @@ def _cosine_embedding(a: Array, b: Array, labels: Array, margin: Array, where: A
     a, b = _wide_and_masked(where, a, b)
     together = 0.5 * (1 + _labels_like(a, labels, where))
     apart = _numerics.positive_part(_numerics.cosine(a, b) - margin)
-    return _masked(where, together * _numerics.cosine_complement(a, b) + (1 - together) * apart)
+    return _rules.masked(where, together * _numerics.cosine_complement(a, b) + (1 - together) * apart)
 
 
 def _labels_like(a: Array, labels: Array, where: Any) -> Array:
-    return _masked(where, labels.astype(a.dtype))
+    return _rules.masked(where, labels.astype(a.dtype))
 
 
 def contrastive_loss(
@@ -246,7 +241,7 @@ def _contrastive(a: Array, b: Array, labels: Array, margin: Array, where: Any) -
     a, b = _wide_and_masked(where, a, b)
     y, r = _labels_like(a, labels, where), a - b
     together, missing = jnp.sum(jnp.square(r), axis=-1), _numerics.positive_part(margin - _numerics.norm(r))
-    return _masked(where, _softmax.times(y, together) + (1 - y) * jnp.square(missing))
+    return _rules.masked(where, _softmax.times(y, together) + (1 - y) * jnp.square(missing))
 
 
 def triplet_margin_loss(
@@ -325,7 +320,7 @@ def _triplet(degree: float, squared: bool) -> Any:
     @_rules.recomputed
     def loss(a: Array, p: Array, n: Array, margin: Array, eps: Any, where: Any) -> Array:
         a, p, n = _wide_and_masked(where, a, p, n)
-        return _masked(where, _numerics.positive_part((distance(a - p, eps) - distance(a - n, eps)) + margin))
+        return _rules.masked(where, _numerics.positive_part((distance(a - p, eps) - distance(a - n, eps)) + margin))
 
     return loss
 

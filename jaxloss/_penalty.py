@@ -59,7 +59,7 @@ def gradient_penalty(
     slope, batch, where = _slope(critic, inputs, args, where)
     target = _check.option("target", target, batch, minimum=0)
     penalty = jnp.square(_numerics.norm(slope) - _rules.wide(target, slope))
-    return penalty if where is None else jnp.where(where, penalty, 0)
+    return _rules.masked(where, penalty)
 
 
 def r1_penalty(
@@ -104,7 +104,7 @@ def r1_penalty(
     slope, batch, where = _slope(critic, inputs, args, where)
     gamma = _check.option("gamma", gamma, batch, minimum=0)
     penalty = 0.5 * _rules.wide(gamma, slope) * jnp.sum(jnp.square(slope), axis=-1)
-    return penalty if where is None else jnp.where(where, penalty, 0)
+    return _rules.masked(where, penalty)
 
 
 def _slope(critic: Callable[..., Any], inputs: Any, args: Any, where: Any) -> tuple[Array, Any, Array | None]:
@@ -118,7 +118,7 @@ def _slope(critic: Callable[..., Any], inputs: Any, args: Any, where: Any) -> tu
     where = _check.mask(where, (size,), "the examples")
     if where is not None:
         kept = jnp.broadcast_to(where, (size,))
-        inputs, args = jax.tree.map(lambda x: _rules.selected(kept, x.ndim - 1, x)[0], (inputs, args))
+        inputs, args = jax.tree.map(lambda x: _rules.masked(kept, x, x.ndim - 1), (inputs, args))
 
     def score(x: Any, *args: Any) -> Array:
         number = critic(x, *args)

@@ -68,7 +68,7 @@ def _ranking_softmax(logits: Array, labels: Array, weights: Any, where: Any) -> 
         logits, labels = jnp.where(where, logits, -jnp.inf), jnp.where(where, labels, 0)
         any_item = jnp.any(where, axis=-1)
     if weights is not None:
-        labels = labels * (weights if where is None else jnp.where(where, weights, 0))
+        labels = labels * _rules.masked(where, weights)
     return _softmax.cross_entropy(logits, labels, None, None, None, None, any_item)
 
 
@@ -151,8 +151,9 @@ def _mean_over_pairs(of_lead: Any, scores: Array, relevance: Array, where: Any) 
     """The mean of a function of sᵢ − sⱼ over the pairs with yᵢ > yⱼ."""
     s = _rules.wide(scores)
     counts = relevance[..., :, None] > relevance[..., None, :]
+    s = _rules.masked(where, s)
     if where is not None:
-        s, counts = jnp.where(where, s, 0), counts & where[..., :, None] & where[..., None, :]
+        counts = counts & where[..., :, None] & where[..., None, :]
     lead = jnp.where(counts, s[..., :, None] - s[..., None, :], 0)
     total = jnp.sum(jnp.where(counts, of_lead(lead), 0), axis=(-2, -1))
     return total / jnp.maximum(jnp.sum(counts, axis=(-2, -1), dtype=s.dtype), 1)
@@ -268,9 +269,9 @@ def approx_ndcg_loss(
 def _approx_ndcg(scores: Array, relevance: Array, temperature: Array, where: Any) -> Array:
     s, y = _rules.wide(scores, temperature), _rules.wide(relevance, scores, temperature)
     t = jnp.broadcast_to(_rules.wide(temperature, scores), s.shape[:-1])[..., None, None]
-    others = ~jnp.eye(s.shape[-1], dtype=bool)
+    s, y, others = _rules.masked(where, s), _rules.masked(where, y), ~jnp.eye(s.shape[-1], dtype=bool)
     if where is not None:
-        s, y, others = jnp.where(where, s, 0), jnp.where(where, y, 0), others & where[..., None, :]
+        others = others & where[..., None, :]
     ahead = _numerics.sigmoid((s[..., None, :] - s[..., :, None]) / t)
     rank = 1 + jnp.sum(jnp.where(others, ahead, 0), axis=-1)
     gain = jnp.expm1(math.log(2) * y)

@@ -94,8 +94,7 @@ def _total_and_weight(losses: Any, where: Any, weights: Any, axis: Any, axis_nam
     terms = losses.astype(dtype)
     counts = jnp.ones((), dtype) if weights is None else weights.astype(dtype)
     counts = jnp.broadcast_to(counts, losses.shape)
-    if where is not None:
-        terms, counts = jnp.where(where, terms, 0), jnp.where(where, counts, 0)
+    terms, counts = _rules.masked(where, terms), _rules.masked(where, counts)
     if weights is not None:
         terms = terms * counts
     total, weight = jnp.sum(terms, axes), jnp.sum(counts, axes)

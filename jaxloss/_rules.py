@@ -136,12 +136,11 @@ def narrow(cotangent: Array, like: Any) -> Array:
     return summed.reshape(jnp.shape(like)).astype(jnp.result_type(like))
 
 
-def selected(where: Any, event: int, *arrays: Array) -> tuple[Array, ...]:
-    """The arrays with 0 in the place of what `where` leaves out, one of its items being all of the last `event` axes."""
+def masked(where: Any, x: Array, event: int = 0) -> Array:
+    """`x` with 0 in the place of what `where` leaves out, one of whose items is all of the last `event` axes of `x`."""
     if where is None:
-        return arrays
-    spread = where.reshape(where.shape + (1,) * event)
-    return tuple(jnp.where(spread, x, jnp.zeros_like(x)) for x in arrays)
+        return x
+    return jnp.where(where.reshape(where.shape + (1,) * event), x, jnp.zeros_like(x))
 
 
 # What a masked slot is computed at instead: inside the domain of every elementwise loss, option values included.
@@ -164,9 +163,6 @@ def partials(*derivatives: Callable[..., Array] | None) -> Callable[[Callable[..
             if where is None:
                 return widened
             return [None if x is None else jnp.where(where, x, _HARMLESS) for x in widened]
-
-        def masked(where: Any, x: Array) -> Array:
-            return x if where is None else jnp.where(where, x, 0)
 
         def value(where: Any, *args: Any) -> Array:
             return masked(where, formula(*prepare(where, args)))

@@ -213,12 +213,10 @@ def byol_loss(
 @_rules.recomputed
 def _byol(predictions: Array, targets: Array, where: Any) -> Array:
     p, z = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
-    if where is not None:
-        p, z = jnp.where(where[..., None], p, 0), jnp.where(where[..., None], z, 0)
-    p, z = _numerics.unit(p), _numerics.unit(z)
+    p, z = (_numerics.unit(_rules.masked(where, x, 1)) for x in (p, z))
     directed = jnp.any(p != 0, -1) & jnp.any(z != 0, -1)
     losses = jnp.where(directed, jnp.sum(jnp.square(p - z), -1), 2)
-    return losses if where is None else jnp.where(where, losses, 0)
+    return _rules.masked(where, losses)
 
 
 def dino_loss(
@@ -282,8 +280,7 @@ def _dino(
     teacher, teacher_temperature, center = lax.stop_gradient((_rules.wide(teacher, *every), teacher_temperature, center))
     if center is not None:
         teacher = teacher - center
-    if where is not None:
-        student, teacher = jnp.where(where[..., None], student, 0), jnp.where(where[..., None], teacher, 0)
+    student, teacher = _rules.masked(where, student, 1), _rules.masked(where, teacher, 1)
     labels = jax.nn.softmax(teacher / teacher_temperature)
     scores = _rules.wide(student, *every)
     finite = jnp.isfinite(scores)  # a score of −inf stays, and gives the temperature no gradient

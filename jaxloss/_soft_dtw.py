@@ -63,7 +63,7 @@ def soft_dtw_loss(
         predictions, targets, gamma, prediction_lengths, target_lengths, where
     )
     losses = _between(predictions, targets, gamma, *ends)
-    return _masked(losses, where)
+    return _rules.masked(where, losses)
 
 
 def soft_dtw_divergence(
@@ -110,7 +110,7 @@ def soft_dtw_divergence(
     # One cotangent each from the three costs: they are summed before they are rounded.
     predictions, targets = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
     own = _between(predictions, predictions, gamma, rows, rows), _between(targets, targets, gamma, columns, columns)
-    return _masked(_between(predictions, targets, gamma, rows, columns) - 0.5 * (own[0] + own[1]), where)
+    return _rules.masked(where, _between(predictions, targets, gamma, rows, columns) - 0.5 * (own[0] + own[1]))
 
 
 def _checked(predictions: Any, targets: Any, gamma: Any, rows: Any, columns: Any, where: Any) -> Any:
@@ -124,10 +124,7 @@ def _checked(predictions: Any, targets: Any, gamma: Any, rows: Any, columns: Any
     gamma = _check.option("gamma", gamma, jax.ShapeDtypeStruct(batch, predictions.dtype), above=0)
     where = _check.mask(where, batch, "the sequences")
     ends = _lengths("prediction_lengths", rows, shape, where), _lengths("target_lengths", columns, other, where)
-    if where is not None:
-        predictions = jnp.where(where[..., None, None], predictions, 0)
-        targets = jnp.where(where[..., None, None], targets, 0)
-    return predictions, targets, gamma, ends, where
+    return _rules.masked(where, predictions, 2), _rules.masked(where, targets, 2), gamma, ends, where
 
 
 def _lengths(name: str, lengths: Any, shape: tuple[int, ...], where: Array | None) -> Array:
@@ -141,10 +138,6 @@ def _lengths(name: str, lengths: Any, shape: tuple[int, ...], where: Array | Non
         lengths = jnp.where(where, lengths, 1)
     _check.run_time((lengths >= 1) & (lengths <= shape[-2]), f"{name} must be from 1 to {shape[-2]}")
     return lengths
-
-
-def _masked(losses: Array, where: Array | None) -> Array:
-    return losses if where is None else jnp.where(where, losses, 0)
 
 
 def _between(x: Array, y: Array, gamma: Array, rows: Array, columns: Array) -> Array:

@@ -49,7 +49,7 @@ def in_range(labels: Array, scores: Array) -> tuple[Array, Array]:
 def pick(x: Array, labels: Array, where: Any) -> tuple[Array, Array]:
     """x[..., label], and what to add to a loss: 0, or NaN where a label is out of range and not masked."""
     safe, invalid = in_range(labels, x)
-    return at_label(x, safe), invalid if where is None else jnp.where(where, invalid, 0)
+    return at_label(x, safe), _rules.masked(where, invalid)
 
 
 def weight_of(class_weights: Array, labels: Array, like: Array) -> Array:
@@ -83,7 +83,7 @@ def _integer_sums(
     safe, e = in_range(labels, logits)[0], None
     if keep_exp:
         # Above ONE_BLOCK classes, another order of summation than without a gradient: values differ in the last place.
-        s = logits if where is None else jnp.where(where[..., None], logits, 0)
+        s = _rules.masked(where, logits, 1)
         e = _with(shifted_exp(finite(s), m[..., None]), safe, jnp.zeros_like(m))
         others = jnp.sum(e, axis=-1)
     else:
@@ -98,11 +98,9 @@ def _integer_sums(
 
 def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) -> tuple[Array, Array, Array]:
     """m, s_y, and what to add to a loss; harmless in a masked row."""
-    m = maximum(logits, soft_cap)
     safe, invalid = in_range(labels, logits)
-    own = at_label(logits, safe)
-    if where is not None:
-        m, own, invalid = jnp.where(where, m, 0), jnp.where(where, own, 0), jnp.where(where, invalid, 0)
+    terms = maximum(logits, soft_cap), at_label(logits, safe), invalid
+    m, own, invalid = (_rules.masked(where, x) for x in terms)
     return m, scores(own, soft_cap), invalid
 
 
@@ -113,15 +111,14 @@ def _log_sum(label_score: Array, m: Array, others: Array) -> Array:
 
 def _nll_and_lse(m: Array, label_score: Array, log_sum: Array, invalid: Array, where: Any) -> tuple[Array, Array]:
     nll, lse = gap(m, label_score) + log_sum + invalid, m + log_sum + invalid
-    return (nll, lse) if where is None else (jnp.where(where, nll, 0), jnp.where(where, lse, 0))
+    return _rules.masked(where, nll), _rules.masked(where, lse)
 
 
 def _uniform_term(
     logits: Array, weights: Array, soft_cap: Any, m: Array, log_sum: Array, where: Any
 ) -> tuple[Array, Array, Array]:
     """Σ_k w_k (lse − s_k)/K over the K classes that can occur, Σ_k w_k over them, and K."""
-    if where is not None:
-        logits = jnp.where(where[..., None], logits, 0)
+    logits = _rules.masked(where, logits, 1)
     s = finite(scores(lax.optimization_barrier(logits), soft_cap))
     largest = jnp.finfo(s.dtype).max
     # Without a select, which keeps XLA from fusing: a quarter of s is finite where s is −inf, and nowhere else as low.
@@ -132,7 +129,7 @@ def _uniform_term(
     count = jnp.maximum(jnp.sum(occurs, axis=-1), 1)
     total = weights * count if weights.ndim == 0 else jnp.sum(weights * occurs, axis=-1)
     uniform = gaps * (4 / scale / count) + (total / count) * log_sum
-    return uniform if where is None else jnp.where(where, uniform, 0), total, count
+    return _rules.masked(where, uniform), total, count
 
 
 def _keeps_exp(logits: Array, uniform_weights: Any, soft_cap: Any) -> bool:
@@ -169,11 +166,10 @@ def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     logits, e, (m, label_score, others, total, count), labels, uniform_weights, soft_cap, where = residuals
     keeps_exp = e is not None
     safe, invalid = in_range(labels, e if keeps_exp else logits)
-    if where is not None:  # from here on, a masked row is one like any other, with cotangents of 0
-        cotangents = jax.tree.map(lambda x: jnp.where(where, x, 0), cotangents)
-        invalid = jnp.where(where, invalid, 0)
-        logits = None if keeps_exp else jnp.where(where[..., None], logits, 0)
-    nll_bar, lse_bar, uniform_bar = cotangents
+    # From here on, a masked row is one like any other, with cotangents of 0.
+    nll_bar, lse_bar, uniform_bar = cotangents = jax.tree.map(lambda x: _rules.masked(where, x), cotangents)
+    invalid = _rules.masked(where, invalid)
+    logits = None if keeps_exp else _rules.masked(where, logits, 1)
     label_e = shifted_exp(finite(label_score), m)
     z = others + label_e
     # The label's gradient is −others/Z, never p − 1.
@@ -230,20 +226,15 @@ def _soft_terms_value(logits: Array, labels: Array, *options_and_where: Any) -> 
 def _soft_sums(
     logits: Array, labels: Array, smoothing: Any, class_weights: Any, soft_cap: Any, where: Any
 ) -> tuple[Any, tuple[Array, Array]]:
-    m = maximum(logits, soft_cap)
-    if where is not None:
-        m = jnp.where(where, m, 0)
-        logits, labels = jnp.where(where[..., None], logits, 0), jnp.where(where[..., None], labels, 0)
+    m = _rules.masked(where, maximum(logits, soft_cap))
+    logits, labels = _rules.masked(where, logits, 1), _rules.masked(where, labels, 1)
     rest = sum_of_rest(logits, soft_cap, m, where)
     s = scores(logits, soft_cap)
     t = targets(labels, smoothing, class_weights, s)
     log_sum = jnp.log1p(rest)
     # By halves: a gap may be above the largest number, its part in the sum not.
     loss = 2 * jnp.sum(times(t, gap(0.5 * m[..., None], 0.5 * s)), axis=-1) + jnp.sum(t, axis=-1) * log_sum
-    lse = m + log_sum
-    if where is not None:
-        loss, lse = jnp.where(where, loss, 0), jnp.where(where, lse, 0)
-    return (loss, lse), (m, rest)
+    return (_rules.masked(where, loss), _rules.masked(where, m + log_sum)), (m, rest)
 
 
 def _soft_terms_fwd(logits: Array, labels: Array, *options_and_where: Any) -> Any:
@@ -253,10 +244,8 @@ def _soft_terms_fwd(logits: Array, labels: Array, *options_and_where: Any) -> An
 
 def _soft_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     logits, labels, smoothing, class_weights, soft_cap, where, m, rest = residuals
-    if where is not None:
-        cotangents = jax.tree.map(lambda x: jnp.where(where, x, 0), cotangents)
-        logits, labels = jnp.where(where[..., None], logits, 0), jnp.where(where[..., None], labels, 0)
-    loss_bar, lse_bar = cotangents
+    loss_bar, lse_bar = cotangents = jax.tree.map(lambda x: _rules.masked(where, x), cotangents)
+    logits, labels = _rules.masked(where, logits, 1), _rules.masked(where, labels, 1)
     logits = lax.optimization_barrier(logits)
     s = scores(logits, soft_cap)
     e = shifted_exp(finite(s), m[..., None], is_exact(logits, soft_cap))
@@ -434,13 +423,11 @@ def expected(
     def formula(
         logits: Array, labels: Array, where: Any, smoothing: Any, weights: Any, soft_cap: Any, *options: Any
     ) -> Array:
-        if where is not None:
-            logits = jnp.where(where[..., None], logits, 0)
+        logits = _rules.masked(where, logits, 1)
         losses = of_class(logits, soft_cap, *options)
         s = scores(logits, soft_cap)
         if not jnp.issubdtype(labels.dtype, jnp.integer):
-            if where is not None:
-                labels = jnp.where(where[..., None], labels, 0)
+            labels = _rules.masked(where, labels, 1)
             return jnp.sum(times(targets(labels, smoothing, weights, s), losses), axis=-1)
         own, invalid = pick(losses, labels, where)
         total = own + invalid if weights is None else times(weight_of(weights, labels, own), own) + invalid
@@ -450,7 +437,7 @@ def expected(
         return times(1 - smoothing, total) + smoothing * jnp.sum(times(even, losses), axis=-1)
 
     total = _rules.call(formula, logits, labels, where, smoothing, class_weights, soft_cap, *options)
-    return total if where is None else jnp.where(where, total, 0)
+    return _rules.masked(where, total)
 
 
 # --- Losses made of these -------------------------------------------------------------------------------------------

@@ -70,9 +70,9 @@ def ssim_loss(
     predictions, targets, where = _check.two_images(predictions, targets, where)
     window, c1, c2 = _constants(predictions, data_range, sigma, window_size, k1, k2)
     _fits(predictions, window, 1)
-    predictions, targets = _rules.selected(where, 3, predictions, targets)
+    predictions, targets = (_rules.masked(where, x, 3) for x in (predictions, targets))
     loss = _rules.call(_ssim, predictions, targets, window, c1, c2)
-    return loss if where is None else jnp.where(where, loss, 0)
+    return _rules.masked(where, loss)
 
 
 def ms_ssim_loss(
@@ -131,9 +131,9 @@ def ms_ssim_loss(
         raise ValueError(f"weights must be one number a scale, got shape {exponents.shape}")
     window, c1, c2 = _constants(predictions, data_range, sigma, window_size, k1, k2)
     _fits(predictions, window, exponents.size)
-    predictions, targets = _rules.selected(where, 3, predictions, targets)
+    predictions, targets = (_rules.masked(where, x, 3) for x in (predictions, targets))
     loss = _rules.call(_ms_ssim, predictions, targets, window, c1, c2, exponents)
-    return loss if where is None else jnp.where(where, loss, 0)
+    return _rules.masked(where, loss)
 
 
 def _constants(images: Array, data_range: Any, sigma: Any, window_size: Any, k1: Any, k2: Any) -> tuple[Array, ...]:

@@ -77,8 +77,7 @@ def transducer_loss(
         _check.run_time(inside | _check.left_out(where), f"{name} must be from 0 to {most}")
     if not 0 <= blank_id < classes:
         raise ValueError(f"blank_id must be from 0 to {classes - 1}, got {blank_id}")
-    if where is not None:
-        logit_lengths, label_lengths = jnp.where(where, logit_lengths, 0), jnp.where(where, label_lengths, 0)
+    logit_lengths, label_lengths = _rules.masked(where, logit_lengths), _rules.masked(where, label_lengths)
     inside = (labels >= 0) & (labels < classes)
     counts = jnp.arange(nodes - 1) < label_lengths[..., None]
     _check.run_time(inside | ~counts, f"labels must be from 0 to {classes - 1} within label_lengths")
@@ -88,7 +87,7 @@ def transducer_loss(
     arguments = (logits, jnp.where(inside, labels, 0), logit_lengths, label_lengths, invalid)
     flat = (x.reshape(math.prod(batch), *x.shape[len(batch) :]) for x in arguments)
     losses = _rules.call(_transducer, *flat, jnp.asarray(blank_id)).reshape(tuple(batch))
-    return losses if where is None else jnp.where(where, losses, 0)
+    return _rules.masked(where, losses)
 
 
 @jax.custom_vjp

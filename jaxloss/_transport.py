@@ -74,9 +74,8 @@ def wasserstein_distance_1d(
 
 
 def _masked_pair(x: Array, y: Array, where: Any) -> tuple[Array, Array]:
-    """Both in float32 or wider, and 0 where `where`, broadcast to them by its caller, leaves them out."""
-    x, y = _rules.wide(x, y), _rules.wide(y, x)
-    return (x, y) if where is None else (jnp.where(where, x, 0), jnp.where(where, y, 0))
+    """Both in float32 or wider, and 0 where `where` leaves a row out."""
+    return _rules.masked(where, _rules.wide(x, y), 1), _rules.masked(where, _rules.wide(y, x), 1)
 
 
 def _size(x: Array) -> Array:
@@ -87,18 +86,18 @@ def _size(x: Array) -> Array:
 # All losses here are recomputed for the backward pass, which keeps the inputs as they came.
 @_rules.recomputed
 def _of_samples(p: Array, y: Array, where: Any) -> Array:
-    p, y = _masked_pair(p, y, None if where is None else where[..., None])
+    p, y = _masked_pair(p, y, where)
     return jnp.mean(_size(jnp.sort(p, axis=-1) - jnp.sort(y, axis=-1)), axis=-1)
 
 
 @_rules.recomputed
 def _of_histograms(p: Array, y: Array, positions: Any, where: Any) -> Array:
-    p, y = _masked_pair(p, y, None if where is None else where[..., None])
+    p, y = _masked_pair(p, y, where)
     # Without the last: what the totals differ by has nowhere to go.
     ahead = _size(jnp.cumsum(p - y, axis=-1)[..., :-1])
     if positions is not None:
         positions = jnp.broadcast_to(positions.astype(ahead.dtype), p.shape)
-        positions = positions if where is None else jnp.where(where[..., None], positions, 0)
+        positions = _rules.masked(where, positions, 1)
         ahead = ahead * jnp.diff(positions, axis=-1)
     return jnp.sum(ahead, axis=-1)
 
@@ -154,7 +153,7 @@ def maximum_mean_discrepancy(
 
 
 def _discrepancy(x: Array, y: Array, bandwidth: Array, where: Any, *, unbiased: bool) -> Array:
-    x, y = _masked_pair(x, y, None if where is None else where[..., None])
+    x, y = _masked_pair(x, y, where)
     scale = 0.5**0.5 / bandwidth.astype(x.dtype)[..., None, None]
 
     def kernel(difference: Array) -> Array:
@@ -250,7 +249,7 @@ def energy_distance(
 
 
 def _energy(x: Array, y: Array, where: Any, *, unbiased: bool) -> Array:
-    x, y = _masked_pair(x, y, None if where is None else where[..., None])
+    x, y = _masked_pair(x, y, where)
     return -_within_less_across(_numerics.norm, x, y, where, unbiased=unbiased)
 
 

@@ -137,9 +137,8 @@ def negative_elbo(
 def _negative_elbo(losses: Array, divergences: Array, beta: Array, free_bits: Any, where: Any) -> Array:
     inputs = (losses, divergences, beta, free_bits)
     loss, kl, beta, free = (_rules.wide(x, *inputs) for x in inputs)
-    if where is not None:
-        loss, kl = jnp.where(where, loss, 0), jnp.where(where[..., None], kl, 0)
+    loss, kl = _rules.masked(where, loss), _rules.masked(where, kl, 1)
     if free is not None:
         kl = jnp.where(kl <= free, free, kl)
     loss = loss + jnp.sum(_softmax.times(beta[..., None], kl), axis=-1)
-    return loss if where is None else jnp.where(where, loss, 0)
+    return _rules.masked(where, loss)
