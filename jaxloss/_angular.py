@@ -67,6 +67,7 @@ def _arcface(easy_margin: bool) -> Any:
     def loss(cosines: Array, labels: Array, margin: Array, scale: Array, where: Any) -> Array:
         c = _rules.wide(cosines)
         c = _rules.masked(where, c, 1)
+        margin, scale = _rules.harmless(where, margin), _rules.harmless(where, scale)
         own, _ = _softmax.pick(c, labels, where)
         turned = _turned(own, margin.astype(c.dtype), easy_margin)
         c = jnp.where(_exponentials.columns_equal(labels, c.shape[-1]), turned[..., None], c)

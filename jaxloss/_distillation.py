@@ -131,6 +131,7 @@ def _parts(logits: Array, target_logits: Array, temperature: Any, where: Any) ->
 def _scores(logits: Array, others: Array, temperature: Any, where: Any) -> Array:
     """The logits over the temperature, in float32 or wider, with inf as the largest number."""
     s = _rules.masked(where, _rules.wide(logits, others), 1)
+    temperature = _rules.harmless(where, temperature)
     return finite(s if temperature is None else s / temperature[..., None].astype(s.dtype))
 
 
@@ -155,7 +156,8 @@ def _softmax_kl_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
     logits, target_logits = lax.optimization_barrier((logits, target_logits))
     _, p, q, c, log_ratio, both, impossible = _parts(logits, target_logits, temperature, where)
     cotangent = _rules.masked(where, cotangent)
-    factor = (cotangent if temperature is None else cotangent / temperature.astype(cotangent.dtype))[..., None]
+    divisor = 1 if temperature is None else _rules.harmless(where, temperature).astype(cotangent.dtype)
+    factor = (cotangent / divisor)[..., None]
     # q − p by the larger of the two: neither overflows, and nothing cancels.
     more = log_ratio >= 0
     difference = jnp.where(more, p, -q) * jnp.expm1(jnp.where(more, -log_ratio, log_ratio))

@@ -313,6 +313,7 @@ def _softmax_focal(
 def _softmax_focal_core(
     logits: Array, labels: Array, gamma: Array, smoothing: Any, weights: Any, z_loss: Any, soft_cap: Any, where: Any
 ) -> Array:
+    gamma = _rules.harmless(where, gamma)
     if smoothing is None and jnp.issubdtype(labels.dtype, jnp.integer):
         safe = _rules.masked(where, logits, 1)
         in_range, invalid = _softmax.in_range(labels, logits)

@@ -109,12 +109,14 @@ def _pair_of_vectors(a: Any, b: Any, epsilon: Any, axis: Any, where: Any) -> tup
 @_rules.recomputed
 def _cosine_similarity(a: Array, b: Array, epsilon: Any, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
+    epsilon = _rules.harmless(where, epsilon)
     return _rules.masked(where, _numerics.cosine(a, b) if epsilon is None else _bounded_cosine(a, b, epsilon))
 
 
 @_rules.recomputed
 def _cosine_distance(a: Array, b: Array, epsilon: Any, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
+    epsilon = _rules.harmless(where, epsilon)
     return _rules.masked(where, _numerics.cosine_complement(a, b) if epsilon is None else 1 - _bounded_cosine(a, b, epsilon))
 
 
@@ -239,6 +241,7 @@ def contrastive_loss(
 @_rules.recomputed
 def _contrastive(a: Array, b: Array, labels: Array, margin: Array, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
+    margin = _rules.harmless(where, margin)
     y, r = _labels_like(a, labels, where), a - b
     together, missing = jnp.sum(jnp.square(r), axis=-1), _numerics.positive_part(margin - _numerics.norm(r))
     return _rules.masked(where, _softmax.times(y, together) + (1 - y) * jnp.square(missing))
@@ -320,6 +323,7 @@ def _triplet(degree: float, squared: bool) -> Any:
     @_rules.recomputed
     def loss(a: Array, p: Array, n: Array, margin: Array, eps: Any, where: Any) -> Array:
         a, p, n = _wide_and_masked(where, a, p, n)
+        margin, eps = _rules.harmless(where, margin), _rules.harmless(where, eps)
         return _rules.masked(where, _numerics.positive_part((distance(a - p, eps) - distance(a - n, eps)) + margin))
 
     return loss

@@ -67,9 +67,10 @@ def examples(predictions: Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(predictions.shape[:-2], predictions.dtype)
 
 
-def options(predictions: Array, **values: Any) -> list[Array | None]:
-    """Options ≥ 0 that broadcast to the losses."""
-    return [_check.option(name, value, losses(predictions), minimum=0) for name, value in values.items()]
+def options(predictions: Array, where: Array | None, **values: Any) -> list[Any]:
+    """Options ≥ 0 that broadcast to the losses, harmless in an example without a pixel that counts."""
+    checked = (_check.option(name, value, losses(predictions), minimum=0) for name, value in values.items())
+    return [_rules.harmless(_rules.of_examples(where), x, 1) for x in checked]
 
 
 def sizes(targets: Array, where: Array | None, like: Array) -> Array:

@@ -58,7 +58,7 @@ def gradient_penalty(
     """
     slope, batch, where = _slope(critic, inputs, args, where)
     target = _check.option("target", target, batch, minimum=0)
-    penalty = jnp.square(_numerics.norm(slope) - _rules.wide(target, slope))
+    penalty = jnp.square(_numerics.norm(slope) - _rules.wide(_rules.harmless(where, target), slope))
     return _rules.masked(where, penalty)
 
 
@@ -103,7 +103,7 @@ def r1_penalty(
     """
     slope, batch, where = _slope(critic, inputs, args, where)
     gamma = _check.option("gamma", gamma, batch, minimum=0)
-    penalty = 0.5 * _rules.wide(gamma, slope) * jnp.sum(jnp.square(slope), axis=-1)
+    penalty = 0.5 * _rules.wide(_rules.harmless(where, gamma), slope) * jnp.sum(jnp.square(slope), axis=-1)
     return _rules.masked(where, penalty)
 
 

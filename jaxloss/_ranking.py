@@ -62,14 +62,12 @@ def ranking_softmax_loss(
 @_rules.recomputed
 def _ranking_softmax(logits: Array, labels: Array, weights: Any, where: Any) -> Array:
     labels = _rules.wide(labels, logits)
-    any_item = None
     if where is not None:
         # A logit of −inf is not there.
         logits, labels = jnp.where(where, logits, -jnp.inf), jnp.where(where, labels, 0)
-        any_item = jnp.any(where, axis=-1)
     if weights is not None:
         labels = labels * _rules.masked(where, weights)
-    return _softmax.cross_entropy(logits, labels, None, None, None, None, any_item)
+    return _softmax.cross_entropy(logits, labels, None, None, None, None, _rules.of_examples(where))
 
 
 def pairwise_logistic_loss(
@@ -268,7 +266,8 @@ def approx_ndcg_loss(
 @_rules.recomputed
 def _approx_ndcg(scores: Array, relevance: Array, temperature: Array, where: Any) -> Array:
     s, y = _rules.wide(scores, temperature), _rules.wide(relevance, scores, temperature)
-    t = jnp.broadcast_to(_rules.wide(temperature, scores), s.shape[:-1])[..., None, None]
+    t = jnp.broadcast_to(_rules.wide(temperature, scores), s.shape[:-1])
+    t = _rules.harmless(_rules.of_examples(where), t)[..., None, None]
     s, y, others = _rules.masked(where, s), _rules.masked(where, y), ~jnp.eye(s.shape[-1], dtype=bool)
     if where is not None:
         others = others & where[..., None, :]

@@ -143,8 +143,16 @@ def masked(where: Any, x: Array, event: int = 0) -> Array:
     return jnp.where(where.reshape(where.shape + (1,) * event), x, jnp.zeros_like(x))
 
 
-# What a masked slot is computed at instead: inside the domain of every elementwise loss, option values included.
-_HARMLESS = 0.5
+def of_examples(where: Any) -> Any:
+    """Which examples count, of a mask over their items, which are on the last axis: those with an item that does."""
+    return None if where is None else jnp.any(where, axis=-1)
+
+
+def harmless(where: Any, x: Any, event: int = 0) -> Any:
+    """As `masked`, with ½ for 0: an option at which a loss has a value and a derivative, to be masked. None stays."""
+    if where is None or x is None:
+        return x
+    return jnp.where(where.reshape(where.shape + (1,) * event), x, 0.5)
 
 
 def partials(*derivatives: Callable[..., Array] | None) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
@@ -159,10 +167,7 @@ def partials(*derivatives: Callable[..., Array] | None) -> Callable[[Callable[..
 
     def decorate(formula: Callable[..., Array]) -> Callable[..., Array]:
         def prepare(where: Any, args: tuple[Any, ...]) -> list[Any]:
-            widened = [wide(x, *args) for x in args]
-            if where is None:
-                return widened
-            return [None if x is None else jnp.where(where, x, _HARMLESS) for x in widened]
+            return [harmless(where, wide(x, *args)) for x in args]
 
         def value(where: Any, *args: Any) -> Array:
             return masked(where, formula(*prepare(where, args)))

@@ -62,7 +62,7 @@ def dice_loss(
             2016
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    smooth = _check.option("smooth", smooth, _overlap.losses(predictions), minimum=0)
+    (smooth,) = _overlap.options(predictions, where, smooth=smooth)
     return _rules.compiled(_dice, _overlap.sums(predictions, targets, where, from_logits, squared), smooth)
 
 
@@ -116,7 +116,7 @@ def jaccard_loss(
         Rahman and Wang, Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation, 2016
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    smooth = _check.option("smooth", smooth, _overlap.losses(predictions), minimum=0)
+    (smooth,) = _overlap.options(predictions, where, smooth=smooth)
     return _rules.compiled(_jaccard, _overlap.sums(predictions, targets, where, from_logits, squared), smooth)
 
 
@@ -173,7 +173,7 @@ def tversky_loss(
             Networks, 2017
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    options = _overlap.options(predictions, alpha=alpha, beta=beta, smooth=smooth)
+    options = _overlap.options(predictions, where, alpha=alpha, beta=beta, smooth=smooth)
     return _rules.compiled(_tversky, _overlap.sums(predictions, targets, where, from_logits), *options)
 
 
@@ -231,8 +231,9 @@ def focal_tversky_loss(
         Abraham and Khan, A Novel Focal Tversky Loss Function with Improved Attention U-Net for Lesion Segmentation, 2018
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    options = _overlap.options(predictions, alpha=alpha, beta=beta, smooth=smooth)
+    options = _overlap.options(predictions, where, alpha=alpha, beta=beta, smooth=smooth)
     gamma = _check.option("gamma", gamma, _overlap.losses(predictions), above=0)
+    gamma = _rules.harmless(_rules.of_examples(where), gamma, 1)
     sums = _overlap.sums(predictions, targets, where, from_logits)
     return _rules.compiled(_focal_tversky, sums, *options, gamma)
 
@@ -300,6 +301,7 @@ def generalized_dice_loss(
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
     smooth = _check.option("smooth", smooth, _overlap.examples(predictions), minimum=0)
+    smooth = _rules.harmless(_rules.of_examples(where), smooth)
     sums = _overlap.sums(predictions, targets, where, from_logits)
     return _rules.compiled(_generalized_dice, sums, _overlap.sizes(targets, where, sums[0]), smooth)
 

@@ -124,7 +124,7 @@ def _checked(predictions: Any, targets: Any, gamma: Any, rows: Any, columns: Any
     gamma = _check.option("gamma", gamma, jax.ShapeDtypeStruct(batch, predictions.dtype), above=0)
     where = _check.mask(where, batch, "the sequences")
     ends = _lengths("prediction_lengths", rows, shape, where), _lengths("target_lengths", columns, other, where)
-    return _rules.masked(where, predictions, 2), _rules.masked(where, targets, 2), gamma, ends, where
+    return _rules.masked(where, predictions, 2), _rules.masked(where, targets, 2), _rules.harmless(where, gamma), ends, where
 
 
 def _lengths(name: str, lengths: Any, shape: tuple[int, ...], where: Array | None) -> Array:

@@ -424,6 +424,7 @@ def expected(
         logits: Array, labels: Array, where: Any, smoothing: Any, weights: Any, soft_cap: Any, *options: Any
     ) -> Array:
         logits = _rules.masked(where, logits, 1)
+        smoothing, *options = (_rules.harmless(where, x) for x in (smoothing, *options))
         losses = of_class(logits, soft_cap, *options)
         s = scores(logits, soft_cap)
         if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -447,6 +448,7 @@ def cross_entropy(
     logits: Array, labels: Array, smoothing: Any, weights: Any, z_loss: Any, soft_cap: Any, where: Any
 ) -> Array:
     """The cross-entropy for integer or soft labels. JAX differentiates what is made of the numbers of a row."""
+    smoothing, z_loss = _rules.harmless(where, smoothing), _rules.harmless(where, z_loss)
     if jnp.issubdtype(labels.dtype, jnp.integer):
         uniform_weights = None
         if smoothing is not None:
@@ -475,9 +477,9 @@ def of_neg_log(
     """Σ_k t_k loss_of(−log p_k, *options) + λ lse² for a function with loss_of(0) = 0."""
     if smoothing is None and jnp.issubdtype(labels.dtype, jnp.integer):
         nll, lse, _ = _rules.call(integer_terms, logits, labels, None, soft_cap, where)
-        loss = loss_of(nll, *options)
+        loss = loss_of(nll, *(_rules.harmless(where, x) for x in options))
         loss = loss if weights is None else times(weight_of(weights, labels, loss), loss)
-        return loss if z_loss is None else loss + z_loss * jnp.square(lse)
+        return loss if z_loss is None else loss + _rules.harmless(where, z_loss) * jnp.square(lse)
 
     def of_class(logits: Array, soft_cap: Any, *options: Array) -> Array:
         return loss_of(_rules.call(neg_log_softmax, logits, soft_cap), *(x[..., None] for x in options))
@@ -492,4 +494,4 @@ def plus_z_loss(loss: Array, z_loss: Any, logits: Array, soft_cap: Any, where: A
         return loss
     no_labels = jnp.zeros(logits.shape[:-1], jnp.int32)
     _, lse, _ = _rules.call(integer_terms, logits, no_labels, None, soft_cap, where)
-    return loss + z_loss * jnp.square(lse)
+    return loss + _rules.harmless(where, z_loss) * jnp.square(lse)

@@ -68,7 +68,7 @@ def ssim_loss(
         Wang, Bovik, Sheikh and Simoncelli, Image Quality Assessment: From Error Visibility to Structural Similarity, 2004
     """
     predictions, targets, where = _check.two_images(predictions, targets, where)
-    window, c1, c2 = _constants(predictions, data_range, sigma, window_size, k1, k2)
+    window, c1, c2 = _constants(predictions, data_range, sigma, window_size, k1, k2, where)
     _fits(predictions, window, 1)
     predictions, targets = (_rules.masked(where, x, 3) for x in (predictions, targets))
     loss = _rules.call(_ssim, predictions, targets, window, c1, c2)
@@ -129,14 +129,16 @@ def ms_ssim_loss(
     exponents: Any = _check.option("weights", weights, predictions, minimum=0, shape=np.shape(weights))
     if exponents.ndim != 1 or exponents.size == 0:
         raise ValueError(f"weights must be one number a scale, got shape {exponents.shape}")
-    window, c1, c2 = _constants(predictions, data_range, sigma, window_size, k1, k2)
+    window, c1, c2 = _constants(predictions, data_range, sigma, window_size, k1, k2, where)
     _fits(predictions, window, exponents.size)
     predictions, targets = (_rules.masked(where, x, 3) for x in (predictions, targets))
     loss = _rules.call(_ms_ssim, predictions, targets, window, c1, c2, exponents)
     return _rules.masked(where, loss)
 
 
-def _constants(images: Array, data_range: Any, sigma: Any, window_size: Any, k1: Any, k2: Any) -> tuple[Array, ...]:
+def _constants(
+    images: Array, data_range: Any, sigma: Any, window_size: Any, k1: Any, k2: Any, where: Any
+) -> tuple[Array, ...]:
     """The Gaussian window along one axis, and C₁ and C₂, which broadcast to images with their channels first."""
     size = _check.count("window_size", window_size)
     if size % 2 == 0:
@@ -149,6 +151,7 @@ def _constants(images: Array, data_range: Any, sigma: Any, window_size: Any, k1:
     window = np.exp(-0.5 * np.square((np.arange(size) - size // 2) / sigma))
     scale: Any = _check.option("data_range", data_range, batch, above=0)
     ratios: Any = _check.option("k1", k1, batch, above=0), _check.option("k2", k2, batch, above=0)
+    scale, *ratios = (_rules.harmless(where, x) for x in (scale, *ratios))
     c1, c2 = (jnp.square(k * scale)[..., None, None, None] for k in ratios)
     return jnp.asarray(window / np.sum(window)), c1, c2
 

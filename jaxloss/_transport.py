@@ -154,6 +154,7 @@ def maximum_mean_discrepancy(
 
 def _discrepancy(x: Array, y: Array, bandwidth: Array, where: Any, *, unbiased: bool) -> Array:
     x, y = _masked_pair(x, y, where)
+    bandwidth = _rules.harmless(_rules.of_examples(where), bandwidth)
     scale = 0.5**0.5 / bandwidth.astype(x.dtype)[..., None, None]
 
     def kernel(difference: Array) -> Array:

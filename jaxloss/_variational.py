@@ -138,6 +138,7 @@ def _negative_elbo(losses: Array, divergences: Array, beta: Array, free_bits: An
     inputs = (losses, divergences, beta, free_bits)
     loss, kl, beta, free = (_rules.wide(x, *inputs) for x in inputs)
     loss, kl = _rules.masked(where, loss), _rules.masked(where, kl, 1)
+    beta, free = _rules.harmless(where, beta), _rules.harmless(where, free, 1)
     if free is not None:
         kl = jnp.where(kl <= free, free, kl)
     loss = loss + jnp.sum(_softmax.times(beta[..., None], kl), axis=-1)

@@ -224,6 +224,23 @@ def test_pytrees_conditions_dtypes_and_masks() -> None:
     assert np.all(of(*bad, where=jnp.zeros((), bool)) == 0)
 
 
+@pytest.mark.parametrize("penalty", [jaxloss.gradient_penalty, jaxloss.r1_penalty])
+def test_masked_options_of_penalties_change_nothing(penalty: Any) -> None:
+    parameters, x = drawn(np.float32)
+    where = jnp.arange(len(x)) % 2 == 0
+    name = "target" if penalty is jaxloss.gradient_penalty else "gamma"
+
+    def slopes(option: Any) -> Any:
+        def total(w: Any, x: Any, option: Any) -> Any:
+            return jnp.sum(penalty(lambda x: mlp(w, x), x, where=where, **{name: option}))
+
+        return jax.jit(jax.grad(total, (0, 1, 2)))(parameters, x, option)
+
+    clean = jnp.linspace(0.5, 2.0, len(x))
+    for got, want in zip(*map(jax.tree.leaves, (slopes(jnp.where(where, clean, jnp.nan)), slopes(clean))), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_batches_map_and_shard() -> None:
     parameters, x = drawn(np.float32)
 

@@ -360,6 +360,56 @@ def test_masked_slots_change_nothing(case: Case, which: int) -> None:
     assert not any(np.any(np.isnan(x)) for x in jax.jit(square)(bad_data))
 
 
+def every_option(case: Case) -> dict[str, Any]:
+    """Every option that is a number or an array of floats, at a value from the row or at its default."""
+    parameters = inspect.signature(case.loss).parameters.values()
+    options = {p.name: p.default for p in parameters if p.default not in (p.empty, None) and p.annotation is not float}
+    for some in case.options:
+        options |= split(some)[0]
+    return {k: rounded(v, F32) for k, v in split(options)[0].items()}
+
+
+def left_out_options(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """A mask; every option, with an entry an item or an example where it may have one; and those with NaN where masked."""
+    _, args, _ = example(case, F32)
+    items, clean = case.items(args), every_option(case)
+    losses = jax.eval_shape(case.loss, *args, **clean).shape
+    where, bad = mask_of(case, args), {}
+    if losses != items and losses:
+        where = where.at[0].set(False)  # a whole example
+    for name, value in clean.items():
+        for shape in filter(None, (args[0].shape, items, losses)):
+            try:
+                spread = jnp.broadcast_to(value, shape)
+                jax.eval_shape(functools.partial(case.loss, *args), **{**clean, name: spread})
+            except ValueError:  # it does not broadcast
+                continue
+            kept = where if shape[: len(items)] == items else jnp.arange(shape[0]) > 0
+            clean[name], bad[name] = spread, poisoned(spread, kept)
+            break
+    return where, clean, bad
+
+
+@EVERY
+def test_masked_options_change_nothing(case: Case) -> None:
+    _, args, _ = example(case, F32)
+    where, clean, bad = left_out_options(case)
+    if not bad:  # none has an entry an item or an example
+        return
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(aside: bool, values: dict[str, Any]) -> Any:
+        masked = functools.partial(case.loss, where=where)
+        total, data, values = weighted(jaxloss.autodiff(masked) if aside else masked, args, values)
+        (_, losses), gradients = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(data, values)
+        return losses, gradients
+
+    for aside in (False, True):
+        want = both(aside, clean)
+        chex.assert_tree_all_finite(want)
+        chex.assert_trees_all_equal(both(aside, clean | bad), want)
+
+
 @EVERY
 def test_sharding_changes_nothing(case: Case) -> None:
     loss, args, values = example(case, F32, case.options[0])
