@@ -121,9 +121,16 @@ def _cosine_distance(a: Array, b: Array, epsilon: Any, where: Any) -> Array:
 
 
 def _bounded_cosine(a: Array, b: Array, epsilon: Array) -> Array:
-    least = jnp.sqrt(epsilon)
-    a, b = (x / jnp.maximum(_numerics.norm(x), least)[..., None] for x in (a, b))
+    none = epsilon == 0
+    least = jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, epsilon)))
+    a, b = (_divided(x, jnp.maximum(_numerics.norm(x), least)[..., None]) for x in (a, b))
     return jnp.sum(a * b, axis=-1)
+
+
+def _divided(x: Array, length: Array) -> Array:
+    """x / length, and 0 with derivative 0 where the length is 0."""
+    none = length == 0
+    return jnp.where(none, 0, x / jnp.where(none, 1, length))
 
 
 def _wide_and_masked(where: Any, *vectors: Array) -> tuple[Array, ...]:
@@ -314,10 +321,7 @@ def _triplet(degree: float, squared: bool) -> Any:
     def distance(r: Array, eps: Any) -> Array:
         if squared and degree == 2:
             return jnp.sum(jnp.square(r), axis=-1) + (0 if eps is None else eps)
-        if eps is not None:  # one more component
-            least = jnp.broadcast_to((eps ** (1 / degree))[..., None], (*r.shape[:-1], 1))
-            r = jnp.concatenate([r, least.astype(r.dtype)], axis=-1)
-        length = _numerics.power_norm(r, degree)
+        length = _numerics.power_norm(r, degree) if eps is None else _raised_norm(r, eps.astype(r.dtype), degree)
         return jnp.square(length) if squared else length
 
     @_rules.recomputed
@@ -327,6 +331,23 @@ def _triplet(degree: float, squared: bool) -> Any:
         return _rules.masked(where, _numerics.positive_part((distance(a - p, eps) - distance(a - n, eps)) + margin))
 
     return loss
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _raised_norm(r: Array, eps: Array, degree: float) -> Array:
+    """(Σ |r|^degree + ε)^(1/degree) along the last axis: ε is the power of one more component."""
+    least = jnp.broadcast_to((eps ** (1 / degree))[..., None], (*r.shape[:-1], 1))
+    return _numerics.power_norm(jnp.concatenate([r, least], axis=-1), degree)
+
+
+# At ε = 0, JAX's own derivative would be 0 · inf.
+@_raised_norm.defjvp
+def _raised_norm_jvp(degree: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (r, eps), (dr, deps) = primals, tangents
+    length = _raised_norm(r, eps, degree)
+    none = (length == 0) & (degree > 1)  # at degree 1 there is no kink in ε
+    by_eps = _numerics.within_range(jnp.where(none, 1, length) ** (1 - degree) / degree)
+    return length, jnp.sum(_numerics.power_slope(r, length, degree) * dr, axis=-1) + jnp.where(none, 0, by_eps) * deps
 
 
 def margin_ranking_loss(

@@ -244,13 +244,14 @@ def power_norm(x: Array, degree: float) -> Array:
 def _power_norm_jvp(degree: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     length = power_norm(x, degree)
-    return length, jnp.sum(_power_direction(x, length, degree) * dx, axis=-1)
+    slope = unit(x) if degree == 2 else power_slope(x, length, degree)
+    return length, jnp.sum(slope * dx, axis=-1)
 
 
-def _power_direction(x: Array, length: Array, degree: float) -> Array:
-    """The derivative of `power_norm`; where several are the largest, that of degree inf is shared evenly."""
+def power_slope(x: Array, length: Array, degree: float) -> Array:
+    """The derivative by x of the `power_norm` of a vector with x in it; for degree inf the largest share it evenly."""
     if degree == 2:
-        return unit(x)
+        return direction(x, length[..., None])
     if degree == 1:
         return jnp.sign(x)
     if degree == math.inf:

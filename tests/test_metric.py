@@ -305,3 +305,37 @@ def test_arcface_with_a_label_out_of_range_is_nan() -> None:
     losses, pullback = jax.vjp(lambda c: jaxloss.arcface_loss(c, jnp.array([0, 3])), cosines)
     np.testing.assert_array_equal(np.isnan(losses), [False, True])
     np.testing.assert_array_equal(np.isnan(pullback(jnp.ones(2))[0]), [[False] * 3, [True] * 3])
+
+
+@pytest.mark.parametrize("loss", [jaxloss.cosine_similarity, jaxloss.cosine_distance])
+def test_an_array_of_zeros_for_epsilon_is_none(loss: Any) -> None:
+    x, y = jnp.array([[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]), jnp.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    plain = jax.jit(jax.value_and_grad(lambda *at: jnp.sum(loss(*at)), (0, 1)))(x, y)
+    total = jax.jit(jax.value_and_grad(lambda x, y, e: jnp.sum(loss(x, y, epsilon=e)), (0, 1, 2)))
+    for epsilon in (jnp.zeros(()), jnp.zeros(3)):
+        value, (*slopes, by_epsilon) = total(x, y, epsilon)
+        for got, want in zip((value, *slopes), (plain[0], *plain[1]), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(by_epsilon, jnp.zeros_like(epsilon))
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3.0])
+@pytest.mark.parametrize("squared", [False, True])
+def test_an_array_of_zeros_for_eps_has_a_slope(degree: float, squared: bool) -> None:
+    a, p, n = jnp.array([[1.0, 2.0], [1.0, 2.0]]), jnp.array([[0.5, 3.0], [1.0, 2.0]]), jnp.array([[2.0, 2.5], [2.0, 2.0]])
+
+    def loss(*at: Any, **options: Any) -> Any:
+        return jnp.sum(jaxloss.triplet_margin_loss(*at, norm_degree=degree, squared=squared, margin=4.0, **options))
+
+    plain = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(a, p, n)
+    both = jax.jit(jax.value_and_grad(lambda *at: loss(*at[:3], eps=at[3]), (0, 1, 2, 3)))
+    value, (*slopes, by_eps) = both(a, p, n, jnp.zeros(2))
+    for got, want in zip((value, *slopes), (plain[0], *plain[1]), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
+
+    def by_hand(x: Any, y: Any) -> Any:  # of (Σ |x − y|^k + ε)^(1/k) or its square, and 0 at a distance of 0
+        total = np.sum(np.abs(np.asarray(x - y, np.float64)) ** degree, axis=-1)
+        power = (2 if squared else 1) / degree
+        return np.where(total == 0, 1.0 if power == 1 else 0.0, power * np.where(total == 0, 1, total) ** (power - 1))
+
+    np.testing.assert_allclose(by_eps, by_hand(a, p) - by_hand(a, n), rtol=1e-6, atol=1e-7)
