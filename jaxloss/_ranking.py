@@ -209,11 +209,12 @@ def list_mle_loss(
 
 @_rules.recomputed
 def _list_mle(scores: Array, relevance: Array, where: Any) -> Array:
-    s, falling = _rules.wide(scores), -_rules.wide(relevance, scores)
+    s = _rules.wide(scores)
     nothing = -0.25 * jnp.finfo(s.dtype).max  # as −inf in a log-sum-exp, but its derivatives are numbers
     if where is not None:
-        s, falling = jnp.where(where, s, nothing), jnp.where(where, falling, jnp.inf)
-    s = jnp.take_along_axis(s, jnp.argsort(falling, axis=-1, stable=True), axis=-1)
+        s = jnp.where(where, s, nothing)  # wherever they are in the order
+    # Integers as they are: in float32, those above 2²⁴ would be ties.
+    s = jnp.take_along_axis(s, jnp.argsort(relevance, axis=-1, stable=True, descending=True), axis=-1)
     after = lax.cumlogsumexp(s, axis=s.ndim - 1, reverse=True)[..., 1:]
     terms = _numerics.softplus(after - s[..., :-1])
     return jnp.sum(jnp.where(s[..., :-1] <= nothing, 0, terms), axis=-1)

@@ -100,6 +100,14 @@ def test_list_mle_of_a_long_list() -> None:
     np.testing.assert_allclose(gradient, [-math.exp(-30), math.exp(-60), math.exp(-30)], rtol=1e-6, atol=1e-19)
 
 
+def test_list_mle_sorts_large_integers() -> None:
+    """Those above 2²⁴, which float32 would take for ties, and the least of all, which has no negative."""
+    scores, ranks = jnp.array([0.0, 3.0, 1.0, 2.0]), jnp.array([2, 0, 3, 1])
+    want = jaxloss.list_mle_loss(scores, ranks)
+    np.testing.assert_array_equal(jaxloss.list_mle_loss(scores, 2**24 + ranks), want)
+    np.testing.assert_array_equal(jaxloss.list_mle_loss(scores, -(2**31) + ranks), want)
+
+
 def test_approx_ndcg_tends_to_ndcg() -> None:
     got = jaxloss.approx_ndcg_loss(jnp.array([0.0, 3.0, 1.0, 2.0]), jnp.array([0, 0, 1, 2]), temperature=1e-3)
     np.testing.assert_allclose(got, -(3 / math.log2(3) + 1 / 2) / (3 + 1 / math.log2(3)), rtol=1e-6)
