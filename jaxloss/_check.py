@@ -67,10 +67,13 @@ def decisions(name: str, x: Any, labels: Any) -> tuple[Array, Array]:
 
 
 def _like(x: Any, other: Any) -> Any:
-    """A Python number in the dtype of the floating-point array that it is compared with."""
-    if isinstance(x, float) and jnp.issubdtype(getattr(other, "dtype", jnp.int32), jnp.floating):
-        return jnp.asarray(x, other.dtype)
-    return x
+    """A Python number in the dtype of the floating-point number or array that it is compared with."""
+    dtype = jnp.result_type(other) if isinstance(other, float) else getattr(other, "dtype", jnp.int32)
+    return jnp.asarray(x, dtype) if _is_number(x) and jnp.issubdtype(dtype, jnp.floating) else x
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)
 
 
 def vectors(name: str, x: Any, *, least: int = 0) -> Array:
@@ -152,7 +155,7 @@ def option(
 
 def parameter(name: str, value: Any, data: Array, where: Array | None, *, zero: bool = False) -> Array:
     """A parameter of a distribution, which broadcasts to the predictions. That it is above 0 is checked at run time."""
-    if isinstance(value, float):
+    if _is_number(value):
         value = jnp.asarray(value, jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.float32)
     value = floating(name, value)
     broadcastable(name, value, data.shape, "predictions")
@@ -171,12 +174,14 @@ def axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return several
 
 
-def count(name: str, value: Any, *, least: int = 0) -> int:
+def count(name: str, value: Any, *, least: int = 0, most: int | None = None) -> int:
     """A static option that is an integer."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer known at trace time, got {value!r}") from None
+    if most is not None and not least <= number <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, got {number}")
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
@@ -217,8 +222,8 @@ def pair_labels(labels: Any, vectors: Array) -> Array:
 
 
 def norm_degree(name: str, degree: Any) -> float:
-    """The degree of a norm, a Python number of at least 1."""
-    if not isinstance(degree, int | float):
+    """The degree of a norm, a Python or numpy number of at least 1."""
+    if not isinstance(degree, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a Python number, since the code depends on it, got {degree!r}")
     if not degree >= 1:
         raise ValueError(f"{name} must be at least 1, got {degree!r}")

@@ -146,8 +146,7 @@ def problem(
         )
     if labels.ndim != len(batch) + 1 or labels.shape[:-1] != tuple(batch):
         raise ValueError(f"labels must have the shape {tuple(batch)} and an axis more, as logits have, got {labels.shape}")
-    if not 0 <= blank_id < classes:
-        raise ValueError(f"blank_id must be from 0 to {classes - 1}, got {blank_id}")
+    blank_id = _check.count("blank_id", blank_id, most=classes - 1)
     where = _check.mask(where, tuple(batch), "the sequences")
     if frames == 0:  # the loops need one, be it padding
         logits, logit_paddings = jnp.zeros((*batch, 1, classes), logits.dtype), jnp.ones((*batch, 1))

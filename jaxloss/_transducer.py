@@ -75,8 +75,7 @@ def transducer_loss(
             raise ValueError(f"{name} must have the shape {tuple(batch)}, got {lengths.shape}")
         inside = (lengths >= 0) & (lengths <= most)
         _check.run_time(inside | _check.left_out(where), f"{name} must be from 0 to {most}")
-    if not 0 <= blank_id < classes:
-        raise ValueError(f"blank_id must be from 0 to {classes - 1}, got {blank_id}")
+    blank_id = _check.count("blank_id", blank_id, most=classes - 1)
     logit_lengths, label_lengths = _rules.masked(where, logit_lengths), _rules.masked(where, label_lengths)
     inside = (labels >= 0) & (labels < classes)
     counts = jnp.arange(nodes - 1) < label_lengths[..., None]

@@ -254,3 +254,24 @@ def test_many_equal_frames() -> None:
         special.gammaln(frames + 2) - special.gammaln(2 * count + 1) - special.gammaln(frames + 2 - 2 * count)
     )
     np.testing.assert_allclose(loss[0], want, atol=1e-7 * frames)
+
+
+@pytest.mark.parametrize("blank", [0.0, 3, -1, None])
+def test_blank_id_is_checked(blank: Any) -> None:
+    def ctc(blank: Any) -> Any:
+        paddings = jnp.zeros((1, 4)), jnp.zeros((1, 2))
+        return jaxloss.ctc_loss(jnp.zeros((1, 4, 3)), paddings[0], jnp.ones((1, 2), int), paddings[1], blank_id=blank)
+
+    def transducer(blank: Any) -> Any:
+        ends = jnp.array([2]), jnp.array([1])
+        return jaxloss.transducer_loss(jnp.zeros((1, 2, 2, 3)), ends[0], jnp.array([[1]]), ends[1], blank_id=blank)
+
+    for loss in (ctc, transducer):
+        if isinstance(blank, int):
+            with pytest.raises(ValueError, match=f"blank_id must be from 0 to 2, got {blank}"):
+                loss(blank)
+            with pytest.raises(TypeError, match="blank_id must be an integer known at trace time, got"):
+                jax.jit(loss)(blank)
+        else:
+            with pytest.raises(TypeError, match=f"blank_id must be an integer known at trace time, got {blank}"):
+                loss(blank)

@@ -342,6 +342,28 @@ def test_impossible_counts_cost_inf() -> None:
     np.testing.assert_array_equal(jaxloss.gamma_nll(some, none, jnp.array([2.0, 0.5])), [np.inf, -np.inf])
 
 
+PARAMETERS = [
+    (jaxloss.gaussian_nll, 1),
+    (jaxloss.laplace_nll, 1),
+    (jaxloss.student_t_nll, 2),
+    (jaxloss.von_mises_nll, 1),
+    (jaxloss.gaussian_crps, 1),
+    (jaxloss.negative_binomial_nll, 1),
+    (jaxloss.gamma_nll, 1),
+    (jaxloss.beta_nll, 1),
+]
+
+
+@pytest.mark.parametrize(("loss", "parameters"), PARAMETERS)
+def test_an_integer_of_python_is_a_number(loss: Any, parameters: int) -> None:
+    data = jnp.array([0.25, 0.5]), jnp.array([0.5, 0.75])
+    got = loss(*data, *[2] * parameters)
+    np.testing.assert_array_equal(got, loss(*data, *[2.0] * parameters))
+    assert got.dtype == jnp.float32
+    with pytest.raises(TypeError, match="must be floating point, got bool"):
+        loss(*data, *[True] * parameters)
+
+
 def test_parameter_out_of_its_domain() -> None:
     assert np.all(np.isnan(jaxloss.gaussian_nll(jnp.array([1.0, 0.0]), jnp.zeros(2), 0.0)))
     with pytest.raises(ValueError, match=r"variances must broadcast to the shape of predictions, \(3, 1\), got \(3,\)"):
@@ -353,19 +375,7 @@ def test_parameter_out_of_its_domain() -> None:
     assert "scales must be above 0" in str(problem.get())
 
 
-@pytest.mark.parametrize(
-    ("loss", "parameters"),
-    [
-        (jaxloss.gaussian_nll, 1),
-        (jaxloss.laplace_nll, 1),
-        (jaxloss.student_t_nll, 2),
-        (jaxloss.von_mises_nll, 1),
-        (jaxloss.gaussian_crps, 1),
-        (jaxloss.negative_binomial_nll, 1),
-        (jaxloss.gamma_nll, 1),
-        (jaxloss.beta_nll, 1),
-    ],
-)
+@pytest.mark.parametrize(("loss", "parameters"), PARAMETERS)
 def test_masked_parameters(loss: Any, parameters: int) -> None:
     """Parameters that are one an element, NaN under the mask."""
     where = jnp.array([True, False, True])

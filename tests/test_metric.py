@@ -216,6 +216,13 @@ def test_options_of_the_triplet_loss_are_checked(options: Any, error: Any, words
         jaxloss.triplet_margin_loss(jnp.ones(3), jnp.ones(3), jnp.ones(3), **options)
 
 
+def test_the_degree_may_be_a_number_of_numpy() -> None:
+    a, p, n = jnp.eye(3)
+    for degree in (np.float32(3), np.int64(3)):
+        got = jaxloss.triplet_margin_loss(a, p, n, norm_degree=degree)
+        np.testing.assert_array_equal(got, jaxloss.triplet_margin_loss(a, p, n, norm_degree=3))
+
+
 def test_several_axes_make_one_vector() -> None:
     a, b = np.random.default_rng(3).normal(size=(2, 4, 3, 5)).astype(np.float32)
     want = jaxloss.cosine_distance(a.transpose(1, 0, 2).reshape(3, 20), b.transpose(1, 0, 2).reshape(3, 20))
