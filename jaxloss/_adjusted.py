@@ -57,7 +57,7 @@ def poly_loss_cross_entropy(
     """
     logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
     epsilon = _check.option("epsilon", epsilon, _check.examples(logits))
-    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     return _rules.compiled(_poly, logits, labels, *options, where, epsilon)
 
 
@@ -117,7 +117,7 @@ def logit_adjusted_cross_entropy(
     if log_priors.shape != logits.shape[-1:]:
         raise ValueError(f"log_priors must have the shape of the classes, {logits.shape[-1:]}, got {log_priors.shape}")
     temperature = _check.option("temperature", temperature, logits, shape=())
-    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     return _rules.compiled(_logit_adjusted, logits, labels, log_priors, temperature, *options, where)
 
 

@@ -56,8 +56,8 @@ def arcface_loss(
     """
     cosines, labels, where = _check.scores_and_classes("cosines", cosines, labels, axis, where)
     _check.cosines("cosines", cosines, None if where is None else where[..., None])
-    margin = _check.option("margin", margin, _check.examples(cosines), minimum=0, maximum=math.pi)
-    scale = _check.option("scale", scale, _check.examples(cosines), above=0)
+    margin = _check.option("margin", margin, _check.examples(cosines), minimum=0, maximum=math.pi, where=where)
+    scale = _check.option("scale", scale, _check.examples(cosines), above=0, where=where)
     return _rules.call(_arcface(bool(easy_margin)), cosines, labels, margin, scale, where)
 
 

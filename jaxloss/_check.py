@@ -123,11 +123,14 @@ def option(
     maximum: float | None = None,
     above: float | None = None,
     shape: tuple[int, ...] | None = None,
+    of: str | None = None,
+    where: Array | None = None,
 ) -> Array | None:
     """A float option as an array, or None: its dtype, its domain, and that it broadcasts to `data` (or `shape`).
 
     The domain, all x with minimum <= x <= maximum and above < x, is checked at once where the value is known at trace
-    time, and by `checkify.debug_check` where it is an array of JAX's.
+    time, and by `checkify.debug_check` where it is an array of JAX's, but for what `where` leaves out. `of` is whose shape
+    it is: that of the losses without `shape`, and with it of the classes.
     """
     if value is None:
         return None
@@ -141,7 +144,7 @@ def option(
     if isinstance(value, jax.Array):
         array = floating(name, value)
         for _, limit, compare in bounds:
-            run_time(compare(array, jnp.asarray(limit, array.dtype)), domain)
+            run_time(compare(array, jnp.asarray(limit, array.dtype)) | left_out(where), domain)
     else:
         known = np.asarray(value)
         if known.dtype.kind not in "fiu":
@@ -149,7 +152,10 @@ def option(
         if not all(np.all(compare(known, limit)) for _, limit, compare in bounds):
             raise ValueError(f"{domain}, got {value!r}")
         array = jnp.asarray(known, jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.float32)
-    broadcastable(name, array, data.shape if shape is None else shape, "the losses" if shape is None else "the classes")
+    if shape == () and array.ndim > 0:
+        raise ValueError(f"{name} must be one number, got shape {array.shape}")
+    of = of or ("the losses" if shape is None else "the classes")
+    broadcastable(name, array, data.shape if shape is None else shape, of)
     return array
 
 
@@ -266,14 +272,14 @@ def class_labels(name: str, scores: Array, labels: Any, where: Array | None) -> 
 
 
 def softmax_options(
-    logits: Array, label_smoothing: Any, class_weights: Any, z_loss: Any, soft_cap: Any
+    logits: Array, label_smoothing: Any, class_weights: Any, z_loss: Any, soft_cap: Any, where: Array | None
 ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     """The options that all softmax losses share, for logits with their classes last. None stands for an unused one."""
     classes, row = logits.shape[-1], examples(logits)
     return (
-        option("label_smoothing", unless_zero(label_smoothing), row, minimum=0, maximum=1),
+        option("label_smoothing", unless_zero(label_smoothing), row, minimum=0, maximum=1, where=where),
         option("class_weights", class_weights, logits, minimum=0, shape=(classes,)),
-        option("z_loss", unless_zero(z_loss), row, minimum=0),
+        option("z_loss", unless_zero(z_loss), row, minimum=0, where=where),
         option("soft_cap", soft_cap, logits, above=0, shape=()),
     )
 

@@ -320,8 +320,9 @@ def tweedie_deviance(
         Jørgensen, Exponential Dispersion Models, 1987
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    power = _check.option("power", power, predictions, minimum=0)
-    return _tweedie(predictions, targets, power, where=_check.mask(where, predictions.shape, "predictions"))
+    where = _check.mask(where, predictions.shape, "predictions")
+    power = _check.option("power", power, predictions, minimum=0, where=where)
+    return _tweedie(predictions, targets, power, where=where)
 
 
 def _nodes(count: int) -> tuple[np.ndarray, np.ndarray]:

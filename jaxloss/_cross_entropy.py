@@ -65,7 +65,7 @@ def softmax_cross_entropy(
     logits, labels = _check.pair("logits", logits, "labels", labels)
     logits, labels = _check.class_last("logits", logits, axis), _check.class_last("labels", labels, axis)
     where = _check.mask(where, logits.shape[:-1], "the examples")
-    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     return _rules.compiled(_softmax.cross_entropy, logits, labels, *options, where)
 
 
@@ -121,7 +121,7 @@ def softmax_cross_entropy_with_integer_labels(
         Chowdhery et al., PaLM: Scaling Language Modeling with Pathways, 2022 (z-loss)
     """
     logits, labels, where = _check.scores_and_classes("logits", logits, labels, axis, where)
-    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     return _rules.compiled(_softmax.cross_entropy, logits, labels, *options, where)
 
 
@@ -161,8 +161,8 @@ def smooth_labels(
     """
     labels = _check.floating("labels", labels)
     axis = _check.one_axis(axis, labels.ndim)
-    alpha = _check.option("alpha", alpha, labels, minimum=0, maximum=1)
     where = _check.mask(where, labels.shape, "labels")
+    alpha = _check.option("alpha", alpha, labels, minimum=0, maximum=1, where=where)
     y, a = _rules.wide(labels, alpha), _rules.wide(alpha, labels)
     if where is None:
         return (1 - a) * y + a / labels.shape[axis]
@@ -207,9 +207,11 @@ def sigmoid_binary_cross_entropy(
         Cox, The Regression Analysis of Binary Sequences, 1958
     """
     logits, labels = _check.binary("logits", logits, labels)
-    pos_weight = _check.option("pos_weight", pos_weight, logits, minimum=0)
-    smoothing = _check.option("label_smoothing", _check.unless_zero(label_smoothing), logits, minimum=0, maximum=1)
     where = _check.mask(where, logits.shape, "logits")
+    pos_weight = _check.option("pos_weight", pos_weight, logits, minimum=0, where=where)
+    smoothing = _check.option(
+        "label_smoothing", _check.unless_zero(label_smoothing), logits, minimum=0, maximum=1, where=where
+    )
     return _sigmoid_cross_entropy(logits, labels, pos_weight, smoothing, where=where)
 
 

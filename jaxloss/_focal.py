@@ -50,9 +50,10 @@ def sigmoid_focal_loss(
         Lin et al., Focal Loss for Dense Object Detection, 2017
     """
     logits, labels = _check.binary("logits", logits, labels)
-    alpha = _check.option("alpha", alpha, logits, minimum=0, maximum=1)
-    gamma = _check.option("gamma", gamma, logits, minimum=0)
-    return _focal(logits, labels, alpha, gamma, where=_check.mask(where, logits.shape, "logits"))
+    where = _check.mask(where, logits.shape, "logits")
+    alpha = _check.option("alpha", alpha, logits, minimum=0, maximum=1, where=where)
+    gamma = _check.option("gamma", gamma, logits, minimum=0, where=where)
+    return _focal(logits, labels, alpha, gamma, where=where)
 
 
 def _halves(x: Array) -> tuple[Array, Array]:
@@ -299,12 +300,12 @@ def softmax_focal_loss_with_integer_labels(
 
 
 def _softmax_focal(
-    logits: Array, labels: Array, alpha: Any, gamma: Any, options: tuple[Any, ...], axis: int, where: Any
+    logits: Array, labels: Array, alpha: Any, gamma: Any, options: tuple[Any, Any, Any, Any], axis: int, where: Any
 ) -> Array:
     logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
-    smoothing, weights, z_loss, soft_cap = _check.softmax_options(logits, *options)
+    smoothing, weights, z_loss, soft_cap = _check.softmax_options(logits, *options, where)
     alpha = _check.option("alpha", alpha, logits, minimum=0, shape=logits.shape[-1:])
-    gamma = _check.option("gamma", gamma, _check.examples(logits), minimum=0)
+    gamma = _check.option("gamma", gamma, _check.examples(logits), minimum=0, where=where)
     if alpha is not None:
         weights = alpha if weights is None else weights * alpha
     return _rules.compiled(_softmax_focal_core, logits, labels, gamma, smoothing, weights, z_loss, soft_cap, where)
@@ -375,10 +376,10 @@ def asymmetric_loss(
         Ridnik et al., Asymmetric Loss for Multi-Label Classification, 2021
     """
     logits, labels = _check.binary("logits", logits, labels)
-    gamma_positive = _check.option("gamma_positive", gamma_positive, logits, minimum=0)
-    gamma_negative = _check.option("gamma_negative", gamma_negative, logits, minimum=0)
-    clip = _check.option("clip", clip, logits, minimum=0, maximum=1)
     where = _check.mask(where, logits.shape, "logits")
+    gamma_positive = _check.option("gamma_positive", gamma_positive, logits, minimum=0, where=where)
+    gamma_negative = _check.option("gamma_negative", gamma_negative, logits, minimum=0, where=where)
+    clip = _check.option("clip", clip, logits, minimum=0, maximum=1, where=where)
     return _asymmetric(logits, labels, gamma_positive, gamma_negative, clip, where=where)
 
 

@@ -115,7 +115,8 @@ def gradient_difference_loss(
         Mathieu, Couprie and LeCun, Deep Multi-Scale Video Prediction beyond Mean Square Error, 2016
     """
     predictions, targets, where = _check.two_images(predictions, targets, where)
-    alpha = _check.option("alpha", alpha, jax.ShapeDtypeStruct(predictions.shape[:-3], predictions.dtype), minimum=1)
+    batch = jax.ShapeDtypeStruct(predictions.shape[:-3], predictions.dtype)
+    alpha = _check.option("alpha", alpha, batch, minimum=1, where=where)
     predictions, targets = (_rules.masked(where, x, 3) for x in (predictions, targets))
     loss = _rules.call(_gradient_difference, predictions, targets, alpha)
     return _rules.masked(where, loss)
@@ -253,7 +254,7 @@ def perceptual_loss(
             end = " and an axis of channels" if normalize else ""
             raise ValueError(f"predictions{layer} must have {axes} batch axes, {batch}{end}, got shape {p.shape}")
         features = jax.ShapeDtypeStruct(p.shape[axes:], p.dtype)
-        weight = _check.option(f"weights{layer}", weight, features)
+        weight = _check.option(f"weights{layer}", weight, features, of=f"a feature map of predictions{layer}")
         loss = loss + distance(*(_rules.masked(where, x, x.ndim - axes) for x in (p, y)), weight)
     return _rules.masked(where, loss)
 

@@ -99,7 +99,7 @@ def cosine_distance(
 def _pair_of_vectors(a: Any, b: Any, epsilon: Any, axis: Any, where: Any) -> tuple[Array, Array, Any, Any]:
     a, b = _check.pair("predictions", a, "targets", b)
     a, b = _check.vectors_last(a, axis), _check.vectors_last(b, axis)
-    epsilon = _check.option("epsilon", _check.unless_zero(epsilon), _check.examples(a), minimum=0)
+    epsilon = _check.option("epsilon", _check.unless_zero(epsilon), _check.examples(a), minimum=0, where=where)
     return a, b, epsilon, _check.mask(where, a.shape[:-1], "the pairs")
 
 
@@ -178,7 +178,7 @@ def cosine_embedding_loss(
         Weston et al., Deep Learning via Semi-Supervised Embedding, 2008, whose formula is of distances; this is torch's
     """
     a, b, labels, where = _labelled_pairs(embeddings, others, labels, axis, where)
-    margin = _check.option("margin", margin, _check.examples(a), minimum=-1, maximum=1)
+    margin = _check.option("margin", margin, _check.examples(a), minimum=-1, maximum=1, where=where)
     return _rules.call(_cosine_embedding, a, b, labels, margin, where)
 
 
@@ -241,7 +241,7 @@ def contrastive_loss(
         Hadsell, Chopra and LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006
     """
     a, b, labels, where = _labelled_pairs(embeddings, others, labels, axis, where)
-    margin = _check.option("margin", margin, _check.examples(a), minimum=0)
+    margin = _check.option("margin", margin, _check.examples(a), minimum=0, where=where)
     return _rules.call(_contrastive, a, b, labels, margin, where)
 
 
@@ -308,11 +308,11 @@ def triplet_margin_loss(
     anchors, negatives = _check.pair("anchors", anchors, "negatives", negatives)
     a, p, n = (_check.vectors_last(x, axis) for x in (anchors, positives, negatives))
     degree = _check.norm_degree("norm_degree", norm_degree)
-    margin = _check.option("margin", margin, _check.examples(a), minimum=0)
-    eps = _check.option("eps", _check.unless_zero(eps), _check.examples(a), minimum=0)
+    where = _check.mask(where, a.shape[:-1], "the triplets")
+    margin = _check.option("margin", margin, _check.examples(a), minimum=0, where=where)
+    eps = _check.option("eps", _check.unless_zero(eps), _check.examples(a), minimum=0, where=where)
     if degree == math.inf and eps is not None:
         raise ValueError("eps must be 0 for norm_degree=inf: there is no sum to add it to")
-    where = _check.mask(where, a.shape[:-1], "the triplets")
     return _rules.call(_triplet(degree, bool(squared)), a, p, n, margin, eps, where)
 
 

@@ -57,8 +57,8 @@ def generalized_cross_entropy(
         Zhang and Sabuncu, Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels, 2018
     """
     logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
-    q = _check.option("q", q, _check.examples(logits), minimum=0, maximum=1)
-    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    q = _check.option("q", q, _check.examples(logits), minimum=0, maximum=1, where=where)
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     return _rules.compiled(_generalized, logits, labels, *options, where, q)
 
 
@@ -117,10 +117,10 @@ def symmetric_cross_entropy(
     """
     logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
     row = _check.examples(logits)
-    alpha = _check.option("alpha", alpha, row, minimum=0)
-    beta = _check.option("beta", beta, row, minimum=0)
-    log_zero = _check.option("log_zero", log_zero, row, maximum=0)
-    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    alpha = _check.option("alpha", alpha, row, minimum=0, where=where)
+    beta = _check.option("beta", beta, row, minimum=0, where=where)
+    log_zero = _check.option("log_zero", log_zero, row, maximum=0, where=where)
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     return _rules.compiled(_symmetric, logits, labels, *options, where, alpha, beta, log_zero)
 
 

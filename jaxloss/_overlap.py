@@ -69,8 +69,14 @@ def examples(predictions: Array) -> jax.ShapeDtypeStruct:
 
 def options(predictions: Array, where: Array | None, **values: Any) -> list[Any]:
     """Options ≥ 0 that broadcast to the losses, harmless in an example without a pixel that counts."""
-    checked = (_check.option(name, value, losses(predictions), minimum=0) for name, value in values.items())
-    return [_rules.harmless(_rules.of_examples(where), x, 1) for x in checked]
+    where = examples_mask(where)
+    checked = (_check.option(name, value, losses(predictions), minimum=0, where=where) for name, value in values.items())
+    return [_rules.harmless(where, x) for x in checked]
+
+
+def examples_mask(where: Array | None) -> Array | None:
+    """Which examples have a pixel that counts, with an axis for the classes."""
+    return None if where is None else jnp.any(where, axis=-1)[..., None]
 
 
 def sizes(targets: Array, where: Array | None, like: Array) -> Array:

@@ -57,7 +57,7 @@ def gradient_penalty(
         Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, Improved Training of Wasserstein GANs, 2017
     """
     slope, batch, where = _slope(critic, inputs, args, where)
-    target = _check.option("target", target, batch, minimum=0)
+    target = _check.option("target", target, batch, minimum=0, where=where)
     penalty = jnp.square(_numerics.norm(slope) - _rules.wide(_rules.harmless(where, target), slope))
     return _rules.masked(where, penalty)
 
@@ -102,7 +102,7 @@ def r1_penalty(
         Mescheder, Geiger and Nowozin, Which Training Methods for GANs do actually Converge?, 2018
     """
     slope, batch, where = _slope(critic, inputs, args, where)
-    gamma = _check.option("gamma", gamma, batch, minimum=0)
+    gamma = _check.option("gamma", gamma, batch, minimum=0, where=where)
     penalty = 0.5 * _rules.wide(_rules.harmless(where, gamma), slope) * jnp.sum(jnp.square(slope), axis=-1)
     return _rules.masked(where, penalty)
 

@@ -51,7 +51,9 @@ def ranking_softmax_loss(
     References:
         Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, 2007
     """
-    weights = _check.option("weights", weights, _check.floating("logits", logits), minimum=0)
+    logits = _check.floating("logits", logits)
+    where = _check.mask(where, logits.shape, "logits")
+    weights = _check.option("weights", weights, logits, minimum=0, of="logits", where=where)
     ndim = jnp.ndim(logits)
     logits, labels, where = _check.lists("logits", logits, "labels", labels, axis, where)
     if weights is not None:  # its list axis last, too, and not yet broadcast
@@ -260,7 +262,9 @@ def approx_ndcg_loss(
         Järvelin and Kekäläinen, Cumulated Gain-Based Evaluation of IR Techniques, 2002
     """
     scores, relevance, where = _check.lists("scores", scores, "relevance", relevance, axis, where)
-    temperature = _check.option("temperature", temperature, _check.examples(scores), above=0)
+    temperature = _check.option(
+        "temperature", temperature, _check.examples(scores), above=0, where=_rules.of_examples(where)
+    )
     return _rules.call(_approx_ndcg, scores, relevance, temperature, where)
 
 

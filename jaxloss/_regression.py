@@ -163,8 +163,9 @@ def huber_loss(
         Huber, Robust Estimation of a Location Parameter, 1964
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    delta = _check.option("delta", delta, predictions, minimum=0)
-    return _huber(predictions, targets, delta, where=_check.mask(where, predictions.shape, "predictions"))
+    where = _check.mask(where, predictions.shape, "predictions")
+    delta = _check.option("delta", delta, predictions, minimum=0, where=where)
+    return _huber(predictions, targets, delta, where=where)
 
 
 @partials(
@@ -211,8 +212,9 @@ def smooth_l1_loss(
         Girshick, Fast R-CNN, 2015
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    beta = _check.option("beta", beta, predictions, minimum=0)
-    return _smooth_l1(predictions, targets, beta, where=_check.mask(where, predictions.shape, "predictions"))
+    where = _check.mask(where, predictions.shape, "predictions")
+    beta = _check.option("beta", beta, predictions, minimum=0, where=where)
+    return _smooth_l1(predictions, targets, beta, where=where)
 
 
 def _clipped_ratio(r: Array, beta: Array) -> Array:
@@ -306,8 +308,9 @@ def quantile_loss(
         Koenker and Bassett, Regression Quantiles, 1978
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    quantile = _check.option("quantile", quantile, predictions, minimum=0, maximum=1)
-    return _quantile(predictions, targets, quantile, where=_check.mask(where, predictions.shape, "predictions"))
+    where = _check.mask(where, predictions.shape, "predictions")
+    quantile = _check.option("quantile", quantile, predictions, minimum=0, maximum=1, where=where)
+    return _quantile(predictions, targets, quantile, where=where)
 
 
 @partials(
@@ -352,8 +355,9 @@ def expectile_loss(
         Newey and Powell, Asymmetric Least Squares Estimation and Testing, 1987
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    tau = _check.option("tau", tau, predictions, minimum=0, maximum=1)
-    return _expectile(predictions, targets, tau, where=_check.mask(where, predictions.shape, "predictions"))
+    where = _check.mask(where, predictions.shape, "predictions")
+    tau = _check.option("tau", tau, predictions, minimum=0, maximum=1, where=where)
+    return _expectile(predictions, targets, tau, where=where)
 
 
 @partials(
@@ -400,8 +404,9 @@ def epsilon_insensitive_loss(
         Vapnik, The Nature of Statistical Learning Theory, 1995
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    epsilon = _check.option("epsilon", epsilon, predictions, minimum=0)
-    return _epsilon_insensitive(predictions, targets, epsilon, where=_check.mask(where, predictions.shape, "predictions"))
+    where = _check.mask(where, predictions.shape, "predictions")
+    epsilon = _check.option("epsilon", epsilon, predictions, minimum=0, where=where)
+    return _epsilon_insensitive(predictions, targets, epsilon, where=where)
 
 
 @partials(

@@ -42,8 +42,9 @@ def pseudo_huber_loss(
         Charbonnier et al., Deterministic Edge-Preserving Regularization in Computed Imaging, 1997
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    delta = _check.option("delta", delta, predictions, above=0)
-    return _pseudo_huber(predictions, targets, delta, where=_check.mask(where, predictions.shape, "predictions"))
+    where = _check.mask(where, predictions.shape, "predictions")
+    delta = _check.option("delta", delta, predictions, above=0, where=where)
+    return _pseudo_huber(predictions, targets, delta, where=where)
 
 
 def _excess(r: Array, delta: Array) -> tuple[Array, Array]:
@@ -99,8 +100,9 @@ def charbonnier_loss(
         Charbonnier et al., Two Deterministic Half-Quadratic Regularization Algorithms for Computed Imaging, 1994
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    epsilon = _check.option("epsilon", epsilon, predictions, minimum=0)
-    return _charbonnier(predictions, targets, epsilon, where=_check.mask(where, predictions.shape, "predictions"))
+    where = _check.mask(where, predictions.shape, "predictions")
+    epsilon = _check.option("epsilon", epsilon, predictions, minimum=0, where=where)
+    return _charbonnier(predictions, targets, epsilon, where=where)
 
 
 @partials(
@@ -150,9 +152,10 @@ def robust_loss(
         Barron, A General and Adaptive Robust Loss Function, 2019
     """
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    where = _check.mask(where, predictions.shape, "predictions")
     alpha = _check.option("alpha", alpha, predictions)
-    scale = _check.option("scale", scale, predictions, above=0)
-    return _robust(predictions, targets, alpha, scale, where=_check.mask(where, predictions.shape, "predictions"))
+    scale = _check.option("scale", scale, predictions, above=0, where=where)
+    return _robust(predictions, targets, alpha, scale, where=where)
 
 
 def _robust_parts(x: Array, alpha: Array) -> tuple[Array, Array, Array]:

@@ -232,8 +232,8 @@ def focal_tversky_loss(
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
     options = _overlap.options(predictions, where, alpha=alpha, beta=beta, smooth=smooth)
-    gamma = _check.option("gamma", gamma, _overlap.losses(predictions), above=0)
-    gamma = _rules.harmless(_rules.of_examples(where), gamma, 1)
+    some = _overlap.examples_mask(where)
+    gamma = _rules.harmless(some, _check.option("gamma", gamma, _overlap.losses(predictions), above=0, where=some))
     sums = _overlap.sums(predictions, targets, where, from_logits)
     return _rules.compiled(_focal_tversky, sums, *options, gamma)
 
@@ -300,8 +300,8 @@ def generalized_dice_loss(
             Unbalanced Segmentations, 2017
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    smooth = _check.option("smooth", smooth, _overlap.examples(predictions), minimum=0)
-    smooth = _rules.harmless(_rules.of_examples(where), smooth)
+    some = _rules.of_examples(where)
+    smooth = _rules.harmless(some, _check.option("smooth", smooth, _overlap.examples(predictions), minimum=0, where=some))
     sums = _overlap.sums(predictions, targets, where, from_logits)
     return _rules.compiled(_generalized_dice, sums, _overlap.sizes(targets, where, sums[0]), smooth)
 

@@ -121,8 +121,8 @@ def _checked(predictions: Any, targets: Any, gamma: Any, rows: Any, columns: Any
     batch = shape[:-2]
     if len(other) != len(shape) or other[:-2] != batch or other[-1] != shape[-1] or other[-2] == 0:
         raise ValueError(f"targets must have the shape {(*batch, 'steps', shape[-1])}, with a step at least, got {other}")
-    gamma = _check.option("gamma", gamma, jax.ShapeDtypeStruct(batch, predictions.dtype), above=0)
     where = _check.mask(where, batch, "the sequences")
+    gamma = _check.option("gamma", gamma, jax.ShapeDtypeStruct(batch, predictions.dtype), above=0, where=where)
     ends = _lengths("prediction_lengths", rows, shape, where), _lengths("target_lengths", columns, other, where)
     return _rules.masked(where, predictions, 2), _rules.masked(where, targets, 2), _rules.harmless(where, gamma), ends, where
 

@@ -67,9 +67,9 @@ def wasserstein_distance_1d(
             raise ValueError("positions must be None with from_samples=True: they are those of the bins of histograms")
         return _rules.call(_of_samples, predictions, targets, where)
     if positions is not None and jnp.ndim(positions) > 1:  # else it is one number a bin, whichever axis they are on
-        wide: Any = _check.option("positions", positions, given)
+        wide: Any = _check.option("positions", positions, given, of="predictions")
         positions = jnp.moveaxis(jnp.broadcast_to(wide, given.shape), axis, -1)
-    positions = _check.option("positions", positions, predictions)
+    positions = _check.option("positions", positions, predictions, of="predictions")
     return _rules.call(_of_histograms, predictions, targets, positions, where)
 
 
@@ -147,7 +147,8 @@ def maximum_mean_discrepancy(
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
     _check.samples("predictions", predictions)
     where = _check.mask(where, predictions.shape[:-1], "the samples")
-    bandwidth = _check.option("bandwidth", bandwidth, _check.examples(predictions[..., 0]), above=0)
+    batch = _check.examples(predictions[..., 0])
+    bandwidth = _check.option("bandwidth", bandwidth, batch, above=0, where=_rules.of_examples(where))
     rule = _unbiased_discrepancy if unbiased else _biased_discrepancy
     return _rules.call(rule, predictions, targets, bandwidth, where)
 

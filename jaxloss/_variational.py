@@ -127,8 +127,15 @@ def negative_elbo(
     divergences = _check.floating("kl_divergences", kl_divergences)
     _check.one_axis_more("reconstruction_losses", losses, "kl_divergences", divergences)
     where = _check.mask(where, losses.shape, "reconstruction_losses")
-    beta = _check.option("beta", beta, losses, minimum=0)
-    free_bits = _check.option("free_bits", _check.unless_zero(free_bits), divergences, minimum=0)
+    beta = _check.option("beta", beta, losses, minimum=0, where=where)
+    free_bits = _check.option(
+        "free_bits",
+        _check.unless_zero(free_bits),
+        divergences,
+        minimum=0,
+        of="kl_divergences",
+        where=None if where is None else where[..., None],
+    )
     return _rules.call(_negative_elbo, losses, divergences, beta, free_bits, where)
 
 

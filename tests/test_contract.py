@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, OTHERS, Case, differentiable, rounded
+from jax.experimental import checkify
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxloss
@@ -411,6 +412,21 @@ def test_masked_options_change_nothing(case: Case) -> None:
 
 
 @EVERY
+def test_masked_options_are_not_checked(case: Case) -> None:
+    args = tuple(rounded(x, F32) for x in case.draw(rng()))
+    where, clean, bad = left_out_options(case)
+    if not set(bad) - set(case.free):
+        return
+
+    def problem(where: Any) -> Any:
+        return checkify.checkify(lambda values: case.loss(*args, where=where, **values))(clean | bad)[0]
+
+    of_the_kept, of_all = jax.jit(lambda: (problem(where), problem(None)))()
+    assert of_the_kept.get() is None
+    assert "must be" in of_all.get()
+
+
+@EVERY
 def test_sharding_changes_nothing(case: Case) -> None:
     loss, args, values = example(case, F32, case.options[0])
     mesh = Mesh(np.asarray(jax.devices()[:8]), ("batch",))
@@ -471,6 +487,26 @@ def test_bad_input_raises(case: Case) -> None:
             bad = 1.0 if option == "log_zero" else -0.5
             with pytest.raises(ValueError, match=f"{option} must be (at least|above|at most)"):
                 case.loss(*args, **{option: np.full(np.shape(value), bad)}, **fixed)
+
+
+def test_an_error_names_what_an_option_broadcasts_to() -> None:
+    x, two = jnp.ones((3, 4)), jnp.ones(2)
+    with pytest.raises(ValueError, match=r"delta must broadcast to the shape of the losses, \(3, 4\), got \(2,\)"):
+        jaxloss.huber_loss(x, x, delta=two)
+    with pytest.raises(ValueError, match=r"class_weights must broadcast to the shape of the classes, \(4,\), got \(2,\)"):
+        jaxloss.softmax_cross_entropy(x, x, class_weights=two)
+    with pytest.raises(ValueError, match=r"soft_cap must be one number, got shape \(2,\)"):
+        jaxloss.softmax_cross_entropy(x, x, soft_cap=two)
+    with pytest.raises(ValueError, match=r"weights must broadcast to the shape of logits, \(3, 4\), got \(2,\)"):
+        jaxloss.ranking_softmax_loss(x, x, weights=two)
+    with pytest.raises(ValueError, match=r"positions must broadcast to the shape of predictions, \(3, 4\), got \(2,\)"):
+        jaxloss.wasserstein_distance_1d(x, x, positions=two)
+    with pytest.raises(ValueError, match=r"free_bits must broadcast to the shape of kl_divergences, \(3, 4\), got \(2,\)"):
+        jaxloss.negative_elbo(x[:, 0], x, free_bits=two)
+    with pytest.raises(
+        ValueError, match=r"weights\['a'\] must broadcast to the shape of .* predictions\['a'\], \(4,\), got \(2,\)"
+    ):
+        jaxloss.perceptual_loss({"a": x}, {"a": x}, weights={"a": two})
 
 
 def has_class_axis(case: Case) -> bool:
