@@ -59,11 +59,9 @@ def soft_dtw_loss(
     References:
         Cuturi and Blondel, Soft-DTW: a Differentiable Loss Function for Time-Series, 2017
     """
-    predictions, targets, gamma, ends, where = _checked(
-        predictions, targets, gamma, prediction_lengths, target_lengths, where
-    )
-    losses = _between(predictions, targets, gamma, *ends)
-    return _rules.masked(where, losses)
+    flat, gamma, ends, batch, where = _checked(predictions, targets, gamma, prediction_lengths, target_lengths, where)
+    costs = _rules.call(_costs, *flat, *ends)
+    return _rules.masked(where, _aligned(costs, gamma, *ends).reshape(batch))
 
 
 def soft_dtw_divergence(
@@ -104,13 +102,11 @@ def soft_dtw_divergence(
     References:
         Blondel, Mensch and Vert, Differentiable Divergences Between Time Series, 2021
     """
-    predictions, targets, gamma, (rows, columns), where = _checked(
-        predictions, targets, gamma, prediction_lengths, target_lengths, where
-    )
-    # One cotangent each from the three costs: they are summed before they are rounded.
-    predictions, targets = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
-    own = _between(predictions, predictions, gamma, rows, rows), _between(targets, targets, gamma, columns, columns)
-    return _rules.masked(where, _between(predictions, targets, gamma, rows, columns) - 0.5 * (own[0] + own[1]))
+    flat, gamma, ends, batch, where = _checked(predictions, targets, gamma, prediction_lengths, target_lengths, where)
+    rows, columns = ends
+    across, of_predictions, of_targets = _rules.call(_costs_of_both, *flat, rows, columns)
+    own = _aligned(of_predictions, gamma, rows, rows) + _aligned(of_targets, gamma, columns, columns)
+    return _rules.masked(where, (_aligned(across, gamma, rows, columns) - 0.5 * own).reshape(batch))
 
 
 def _checked(predictions: Any, targets: Any, gamma: Any, rows: Any, columns: Any, where: Any) -> Any:
@@ -118,13 +114,16 @@ def _checked(predictions: Any, targets: Any, gamma: Any, rows: Any, columns: Any
     shape, other = predictions.shape, targets.shape
     if len(shape) < 2 or 0 in shape[-2:]:
         raise ValueError(f"predictions must have the axes steps and features, neither of them empty, got shape {shape}")
-    batch = shape[:-2]
+    batch = tuple(shape[:-2])
     if len(other) != len(shape) or other[:-2] != batch or other[-1] != shape[-1] or other[-2] == 0:
         raise ValueError(f"targets must have the shape {(*batch, 'steps', shape[-1])}, with a step at least, got {other}")
     where = _check.mask(where, batch, "the sequences")
     gamma = _check.option("gamma", gamma, jax.ShapeDtypeStruct(batch, predictions.dtype), above=0, where=where)
     ends = _lengths("prediction_lengths", rows, shape, where), _lengths("target_lengths", columns, other, where)
-    return _rules.masked(where, predictions, 2), _rules.masked(where, targets, 2), _rules.harmless(where, gamma), ends, where
+    gamma = jnp.broadcast_to(_rules.harmless(where, gamma), batch)
+    given = _rules.masked(where, predictions, 2), _rules.masked(where, targets, 2), gamma, *ends
+    x, y, gamma, *lengths = (a.reshape(math.prod(batch), *a.shape[len(batch) :]) for a in given)
+    return (x, y), gamma, lengths, batch, where
 
 
 def _lengths(name: str, lengths: Any, shape: tuple[int, ...], where: Array | None) -> Array:
@@ -140,20 +139,24 @@ def _lengths(name: str, lengths: Any, shape: tuple[int, ...], where: Array | Non
     return lengths
 
 
-def _between(x: Array, y: Array, gamma: Array, rows: Array, columns: Array) -> Array:
-    batch = x.shape[:-2]
-    dtype = _rules.wide_dtype(x, y, gamma)
-
-    def flat(a: Array) -> Array:
-        return a.reshape(math.prod(batch), *a.shape[len(batch) :])
-
-    costs = _rules.call(_costs, flat(x), flat(y), flat(rows), flat(columns))
-    gammas = flat(jnp.broadcast_to(gamma.astype(dtype), batch))
-    return _rules.call(_soft_dtw, costs.astype(dtype), gammas, flat(rows), flat(columns)).reshape(batch)
+def _aligned(costs: Array, gamma: Array, rows: Array, columns: Array) -> Array:
+    dtype = _rules.wide_dtype(costs, gamma)
+    return _rules.call(_soft_dtw, costs.astype(dtype), gamma.astype(dtype), rows, columns)
 
 
-@_rules.recomputed  # autodiff would keep all differences, [B, N, M, features]
+# Recomputed: autodiff would keep all differences, [B, N, M, features].
+@_rules.recomputed
 def _costs(x: Array, y: Array, rows: Array, columns: Array) -> Array:
+    return _distances(x, y, rows, columns)
+
+
+@_rules.recomputed  # in one, so that the cotangents from the three costs are summed before they are rounded
+def _costs_of_both(x: Array, y: Array, rows: Array, columns: Array) -> tuple[Array, Array, Array]:
+    x, y = _rules.wide(x, y), _rules.wide(y, x)
+    return _distances(x, y, rows, columns), _distances(x, x, rows, rows), _distances(y, y, columns, columns)
+
+
+def _distances(x: Array, y: Array, rows: Array, columns: Array) -> Array:
     """The squared distances of all pairs, 0 outside the lengths whatever is there."""
     x, y = _rules.wide(x, y), _rules.wide(y, x)
     x = jnp.where((jnp.arange(x.shape[1]) < rows[:, None])[..., None], x, 0)

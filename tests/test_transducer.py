@@ -149,6 +149,13 @@ def test_soft_dtw_divergence_is_positive_and_0_for_equal_series() -> None:
     np.testing.assert_allclose(slope, 0, atol=2e-6)
 
 
+@pytest.mark.parametrize("loss", [jaxloss.soft_dtw_loss, jaxloss.soft_dtw_divergence])
+def test_no_series_is_kept_in_float32(loss: Any) -> None:
+    x, y = jnp.ones((2, 3, 50), jnp.bfloat16), jnp.ones((2, 4, 50), jnp.bfloat16)
+    kept = jax.tree.leaves(jax.eval_shape(lambda *at: jax.vjp(loss, *at)[1], x, y))
+    assert max(a.size for a in kept if a.dtype == jnp.float32) < x.size
+
+
 def test_nan_is_loud_and_a_node_without_classes_has_no_path() -> None:
     z = jnp.zeros((3, 2, 2, 3)).at[0, 1, 0, 0].set(jnp.nan).at[1, 1, 0].set(-jnp.inf)
     frames, labels, lengths = jnp.array([2] * 3), jnp.array([[1]] * 3), jnp.array([1] * 3, jnp.int8)
