@@ -130,7 +130,8 @@ def option(
 
     The domain, all x with minimum <= x <= maximum and above < x, is checked at once where the value is known at trace
     time, and by `checkify.debug_check` where it is an array of JAX's, but for what `where` leaves out. `of` is whose shape
-    it is: that of the losses without `shape`, and with it of the classes.
+    it is: that of the losses without `shape`, and with it of the classes. float64 does not widen float32 data: it is
+    rounded.
     """
     if value is None:
         return None
@@ -141,17 +142,20 @@ def option(
     ]
     bounds = [bound for bound in bounds if bound[1] is not None]
     domain = f"{name} must be " + " and ".join(f"{words} {limit:g}" for words, limit, _ in bounds)
+    dtype = jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.dtype(jnp.float32)
     if isinstance(value, jax.Array):
         array = floating(name, value)
         for _, limit, compare in bounds:
             run_time(compare(array, jnp.asarray(limit, array.dtype)) | left_out(where), domain)
+        if array.dtype.itemsize > dtype.itemsize:
+            array = array.astype(dtype)
     else:
         known = np.asarray(value)
         if known.dtype.kind not in "fiu":
             raise TypeError(f"{name} must be floating point, got {value!r}")
         if not all(np.all(compare(known, limit)) for _, limit, compare in bounds):
             raise ValueError(f"{domain}, got {value!r}")
-        array = jnp.asarray(known, jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.float32)
+        array = jnp.asarray(known, dtype)
     if shape == () and array.ndim > 0:
         raise ValueError(f"{name} must be one number, got shape {array.shape}")
     of = of or ("the losses" if shape is None else "the classes")

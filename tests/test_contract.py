@@ -141,6 +141,14 @@ def test_float32_stays_under_x64(case: Case) -> None:
         args = tuple(rounded(x, F32) for x in case.draw(rng()))
         assert jax.eval_shape(case.loss, *args).dtype == F32  # the defaults of the options do not widen it
         assert jax.eval_shape(jax.grad(lambda x: jnp.sum(case.loss(x, *args[1:]))), args[0]).dtype == F32
+        # nor do options in float64: those of them that are data are positional
+        for options in case.options:
+            wide = {k: jnp.asarray(v, F64) for k, v in split(options)[0].items()}
+            loss = functools.partial(case.loss, **split(options)[1])
+            both = jax.value_and_grad(lambda x, values, f=loss: jnp.sum(f(x, *args[1:], **values)), (0, 1))
+            value, (by_data, by_options) = jax.eval_shape(both, args[0], wide)
+            assert value.dtype == by_data.dtype == F32
+            assert all(x.dtype == F64 for x in by_options.values())
 
 
 @EVERY
