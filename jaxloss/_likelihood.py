@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
@@ -68,7 +69,7 @@ def _gaussian_slope(r: Array, variance: Array) -> Array:
 
 def _gaussian_by_variance(predictions: Array, targets: Array, variance: Array) -> Array:
     z, v, _ = _standardized(predictions - targets, variance)
-    return 0.5 * ((v - z * z) / v) / variance
+    return _numerics.ratio(0.5 * ((v - z * z) / v), variance)
 
 
 @partials(*by_residual(_gaussian_slope), _gaussian_by_variance)
@@ -116,10 +117,15 @@ def laplace_nll(
     return _laplace(predictions, targets, scales, where=where)
 
 
-@partials(
-    *by_residual(lambda r, scale: jnp.sign(r) / scale),
+def _laplace_by_scale(predictions: Array, targets: Array, scale: Array) -> Array:
     # Not (b − |r|)/b/b, which XLA would divide by b².
-    lambda predictions, targets, scale: ((scale - jnp.abs(predictions - targets)) / scale) * (1 / scale),
+    part = _numerics.ratio(scale - jnp.abs(predictions - targets), scale)
+    return part * _numerics.ratio(jnp.ones_like(scale), scale)
+
+
+@partials(
+    *by_residual(lambda r, scale: _numerics.ratio(jnp.sign(r), scale)),
+    _laplace_by_scale,
 )
 def _laplace(predictions: Array, targets: Array, scale: Array) -> Array:
     return jnp.abs(predictions - targets) / scale + (jnp.log(scale) + math.log(2))
@@ -171,16 +177,16 @@ def student_t_nll(
 
 def _in_scales(r: Array, scale: Array, df: Array) -> Array:
     """z/√ν, finite, for the derivatives."""
-    return _numerics.within_range(_numerics.within_range(r) / scale / jnp.sqrt(df))
+    return _numerics.within_range(_numerics.ratio(_numerics.ratio(_numerics.within_range(r), scale), jnp.sqrt(df)))
 
 
 def _student_t_slope(r: Array, scale: Array, df: Array) -> Array:
-    return (df + 1) / (scale * jnp.sqrt(df)) * _special.cauchy_slope(_in_scales(r, scale, df))
+    return _numerics.ratio(df + 1, scale * jnp.sqrt(df)) * _special.cauchy_slope(_in_scales(r, scale, df))
 
 
 def _student_t_by_scale(predictions: Array, targets: Array, scale: Array, df: Array) -> Array:
     w = _in_scales(predictions - targets, scale, df)
-    return (1 - (df + 1) * (w * _special.cauchy_slope(w))) / scale
+    return _numerics.ratio(1 - (df + 1) * (w * _special.cauchy_slope(w)), scale)
 
 
 def _student_t_by_df(predictions: Array, targets: Array, scale: Array, df: Array) -> Array:
@@ -291,9 +297,10 @@ def gaussian_crps(
 
 def _in_deviations(r: Array, scale: Array) -> Array:
     """r/(√2 σ), with 0/0 = 0; ±40, which is as good as infinite, at most."""
-    sharp = scale == 0
-    z = _numerics.within_range(r) / jnp.where(sharp, 1, math.sqrt(2) * scale)
-    return jnp.clip(jnp.where(sharp, 40 * jnp.sign(r), z), -40, 40)
+    r, deviation = _numerics.within_range(r), math.sqrt(2) * scale
+    far = jnp.abs(r) > 40 * deviation
+    z = _numerics.ratio(jnp.where(far, 0, r), jnp.where(far | (scale == 0), 1, deviation))
+    return jnp.where(far, 40 * jnp.sign(r), z)
 
 
 def _erf(z: Array) -> Array:
@@ -301,9 +308,14 @@ def _erf(z: Array) -> Array:
     return lax.erf(z) + 0 * z
 
 
+@jax.custom_jvp
 def _spread(z: Array) -> Array:
     """2φ(√2 z) − 1/√π: its value at 0 first, so that the two do not cancel there."""
     return (math.sqrt(2) - 1) / math.sqrt(math.pi) + math.sqrt(2 / math.pi) * jnp.expm1(-z * z)
+
+
+# JAX's own derivative of expm1 adds the 1 back, and has few digits of e^(−z²) left.
+_spread.defjvps(lambda dz, _, z: dz * (-2 * math.sqrt(2 / math.pi) * z * jnp.exp(-z * z)))
 
 
 @partials(

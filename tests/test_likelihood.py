@@ -3,6 +3,7 @@
 A log-density is a sum of terms of either sign, so that the bounds are in units of the last place of the largest term.
 """
 
+import itertools
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -397,3 +398,25 @@ def test_a_whole_distribution_sums_to_one() -> None:
         jaxloss.negative_binomial_nll(jnp.full(400, 5.0), counts, 2.0),
     ):
         np.testing.assert_allclose(jnp.sum(jnp.exp(-losses)), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [jaxloss.gaussian_nll, jaxloss.laplace_nll, jaxloss.gaussian_crps])
+def test_second_derivatives_at_any_scale(loss: Any) -> None:
+    """Finite wherever they and the first ones are: JAX's own of a quotient take the square of the divisor."""
+    points = list(
+        itertools.product([0, 1, -3, 1e10, 1e-20], [0, 1, 1e10, 1e-20], [1e-37, 1e-30, 1e-19, 1e-10, 1, 1e19, 1e30])
+    )
+    at = [np.float32(x) for x in zip(*points, strict=True)]
+
+    def derivatives(*at: Any) -> Any:
+        each = jax.vmap(lambda *x: (jax.grad(loss, (0, 1, 2))(*x), jax.hessian(loss, (0, 1, 2))(*x)))
+        return jax.tree.map(np.asarray, jax.jit(each)(*at))
+
+    _, got = derivatives(*at)
+    with jax.enable_x64(True):
+        slopes, want = derivatives(*(jnp.asarray(x, jnp.float64) for x in at))
+    inside = np.all([np.abs(x) < 1e38 for x in slopes], axis=0)
+    for ours, true in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        there = inside & (np.abs(true) < 1e37)
+        assert np.sum(there) > 50
+        np.testing.assert_allclose(ours[there], true[there], rtol=1e-5, atol=1e-30)
