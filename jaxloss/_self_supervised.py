@@ -161,7 +161,7 @@ def _vicreg(first: Array, second: Array, invariance: Array, variance: Array, cov
     def terms(z: Array) -> Array:
         z = _centred(z, there)
         c = _product(z.T, z) / jnp.maximum(n - 1, 1)
-        spread = jnp.sum(jnp.maximum(1 - jnp.sqrt(jnp.diagonal(c) + 1e-4), 0))
+        spread = jnp.sum(_numerics.positive_part(1 - jnp.sqrt(jnp.diagonal(c) + 1e-4)))
         return (variance * spread + covariance * _squared_off_diagonal(c)) / features
 
     apart = jnp.sum(jnp.square(x - y)) / jnp.maximum(n, 1)

@@ -1,5 +1,7 @@
 """Barlow Twins, VICReg, BYOL and DINO: accuracy, and what each of them is invariant to."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import mpmath as mp
@@ -83,3 +85,16 @@ def test_dino_is_a_cross_entropy_without_a_gradient_for_the_teacher() -> None:
         return jnp.sum(jaxloss.dino_loss(s, z, teacher_temperature=temperature, center=center))
 
     assert all(np.all(g == 0) for g in jax.grad(total, (0, 1, 2))(z, 0.04, center))
+
+
+def test_vicreg_has_no_slope_where_its_hinge_ends() -> None:
+    def spread(a: Any) -> Any:
+        x = jnp.array([[1.0], [-1.0]]) * a  # of variance 2a²
+        return jaxloss.vicreg_loss(x, jnp.zeros((2, 1)), invariance_weight=0.0, covariance_weight=0.0, variance_weight=1.0)
+
+    both = jax.jit(jax.value_and_grad(spread))
+    ends = np.float32(np.sqrt((1 - 1e-4) / 2))
+    near = [both(np.nextafter(ends, np.float32(side))) for side in (0, 2)] + [both(ends)]
+    assert min(value for value, _ in near) == spread(10.0)  # the other view's part alone
+    for value, slope in near:
+        assert slope == 0 if value == spread(10.0) else slope < -1
