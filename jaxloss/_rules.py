@@ -24,7 +24,8 @@ def autodiff(function: Callable[P, T]) -> Callable[P, T]:
     """`function` with every hand-written rule of jaxloss set aside.
 
     What it calls is then differentiated by JAX's own rules, through the same safe formulas. That allows forward mode
-    (`jax.jvp`, `jax.jacfwd`, `jax.experimental.jet`), which `jax.custom_vjp` does not; values are the same.
+    (`jax.jvp`, `jax.jacfwd`, to any order), which `jax.custom_vjp` does not; values are the same. It does not help
+    `jax.experimental.jet`, which fails at any `jax.custom_jvp`, as at `jax.nn.softplus`: nest `jax.jvp` in its place.
     `jax.grad`, `jax.hessian` and forward-over-reverse products work without it, and are better without it.
 
     Args:
@@ -65,7 +66,7 @@ def call(rule: Callable[..., Any], *args: Any) -> Any:
     except TypeError as error:
         if "forward-mode" in str(error):
             error.add_note(
-                "jaxloss: this loss has a hand-written reverse-mode rule. For jvp, jacfwd or jet, transform "
+                "jaxloss: this loss has a hand-written reverse-mode rule. For jvp or jacfwd, transform "
                 "jaxloss.autodiff(f) in place of f."
             )
         raise

@@ -181,6 +181,19 @@ def test_forward_mode_names_autodiff() -> None:
     assert any("jaxloss.autodiff" in note for note in caught.value.__notes__)
 
 
+def test_forward_mode_nests_under_autodiff() -> None:
+    loss = jaxloss.autodiff(lambda r: jaxloss.log_cosh(r, jnp.zeros_like(r)))
+    derivatives = [loss]
+    for _ in range(3):
+        derivatives.append(lambda r, f=derivatives[-1]: jax.jvp(f, (r,), (jnp.ones_like(r),))[1])
+    r = jnp.array([-2.0, 0.0, 0.5])
+    t = np.tanh(np.asarray(r, np.float64))
+    for f, want in zip(
+        derivatives, (np.log(np.cosh(np.asarray(r, np.float64))), t, 1 - t**2, -2 * t * (1 - t**2)), strict=True
+    ):
+        np.testing.assert_allclose(jax.jit(f)(r), want, rtol=1e-5)
+
+
 def test_autodiff_reaches_into_compiled_functions() -> None:
     compiled = jax.jit(lambda r: jaxloss.log_cosh(r, jnp.zeros_like(r)))
     compiled(jnp.ones(3))
