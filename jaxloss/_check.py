@@ -234,7 +234,7 @@ def pair_labels(labels: Any, vectors: Array) -> Array:
 def norm_degree(name: str, degree: Any) -> float:
     """The degree of a norm, a Python or numpy number of at least 1."""
     if not isinstance(degree, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a Python number, since the code depends on it, got {degree!r}")
+        raise TypeError(f"{name} must be a plain number, since the code depends on it, got {degree!r}")
     if not degree >= 1:
         raise ValueError(f"{name} must be at least 1, got {degree!r}")
     return float(degree)

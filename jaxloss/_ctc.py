@@ -51,7 +51,7 @@ def ctc_loss(
         One loss a sequence; 0 for no labels and no frames.
 
     Raises:
-        TypeError: `logits` is not floating point, `labels` are not integers, or `where` is not boolean.
+        TypeError: `logits` is not floating point, `labels` or `blank_id` are not integers, or `where` is not boolean.
         ValueError: the shapes do not fit, `blank_id` is not a class, or `where` does not broadcast.
 
     Example:
@@ -96,7 +96,7 @@ def ctc_loss_with_forward_probs(
         One loss a sequence; log α of the blanks; log α of the labels.
 
     Raises:
-        TypeError: `logits` is not floating point, `labels` are not integers, or `where` is not boolean.
+        TypeError: `logits` is not floating point, `labels` or `blank_id` are not integers, or `where` is not boolean.
         ValueError: the shapes do not fit, `blank_id` is not a class, or `where` does not broadcast.
 
     Example:

@@ -276,7 +276,7 @@ def triplet_margin_loss(
         anchors: the vectors a.
         positives: the vectors p that belong with them, of the shape of `anchors`.
         negatives: the vectors n that do not, of the shape of `anchors`.
-        norm_degree: k, a Python number from 1 to inf.
+        norm_degree: k, a plain number from 1 to inf.
         squared: whether the distances are squared.
         margin: m ≥ 0, in the unit of the distance, squared or not; broadcasts to the triplets, differentiable.
         eps: ε ≥ 0, differentiable; 0 for k = inf. It is 1e-6 in optax, where it keeps the gradient of a zero distance
@@ -289,7 +289,7 @@ def triplet_margin_loss(
         of the largest component, and 2k ulp for k > 4.
 
     Raises:
-        TypeError: a vector, `margin` or `eps` is not floating point, `norm_degree` is not a Python number, or `where` is
+        TypeError: a vector, `margin` or `eps` is not floating point, `norm_degree` is not a plain number, or `where` is
             not boolean.
         ValueError: the shapes differ, an option or `where` does not broadcast or is out of its domain, or `axis` is out
             of range.

@@ -48,7 +48,7 @@ def transducer_loss(
         One loss a sequence; 0 for no labels and no frames.
 
     Raises:
-        TypeError: `logits` is not floating point, labels or lengths are not integers, or `where` is not boolean.
+        TypeError: `logits` is not floating point; labels, lengths or `blank_id` are not integers; or `where` is not boolean.
         ValueError: the shapes do not fit, `blank_id` is not a class, or `where` does not broadcast.
 
     Example:

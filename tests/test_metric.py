@@ -205,7 +205,7 @@ def test_degree_1_and_inf_are_sums_and_maxima() -> None:
     [
         ({"norm_degree": 0.5}, ValueError, "norm_degree must be at least 1, got 0.5"),
         ({"norm_degree": np.nan}, ValueError, "norm_degree must be at least 1, got nan"),
-        ({"norm_degree": jnp.ones(())}, TypeError, "norm_degree must be a Python number"),
+        ({"norm_degree": jnp.ones(())}, TypeError, "norm_degree must be a plain number"),
         ({"norm_degree": np.inf, "eps": 1e-6}, ValueError, "eps must be 0 for norm_degree=inf"),
         ({"margin": -1.0}, ValueError, "margin must be at least 0"),
         ({"axis": 1}, ValueError, "axis must be from -1 to 0"),
