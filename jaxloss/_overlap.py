@@ -76,13 +76,13 @@ def options(predictions: Array, where: Array | None, **values: Any) -> list[Any]
 
 def examples_mask(where: Array | None) -> Array | None:
     """Which examples have a pixel that counts, with an axis for the classes."""
-    return None if where is None else jnp.any(where, axis=-1)[..., None]
+    some = _rules.of_examples(where)
+    return None if some is None else some[..., None]
 
 
 def sizes(targets: Array, where: Array | None, like: Array) -> Array:
     """Σ t over the pixels."""
-    t = targets.astype(like.dtype)
-    return jnp.sum(t if where is None else jnp.where(where[..., None], t, 0), axis=-2)
+    return jnp.sum(_rules.masked(where, targets.astype(like.dtype), 1), axis=-2)
 
 
 def sums(predictions: Array, targets: Array, where: Array | None, from_logits: bool, squared: bool = False) -> Any:
@@ -144,10 +144,8 @@ def _in_rows(inputs: Any, axes: int) -> Any:
 def _prepared(predictions: Array, targets: Array, where: Array | None) -> tuple[Array, Array, Array]:
     """z and t in float32 or wider, and 1; all 0 in a masked pixel."""
     z, t = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
-    if where is None:
-        return z, t, jnp.ones((), z.dtype)
-    where = where[..., None]
-    return jnp.where(where, z, 0), jnp.where(where, t, 0), where.astype(z.dtype)
+    one = jnp.ones((), z.dtype) if where is None else where[..., None].astype(z.dtype)
+    return _rules.masked(where, z, 1), _rules.masked(where, t, 1), one
 
 
 def _right(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
