@@ -79,6 +79,10 @@ from jaxloss._image import (
     style_loss,
     total_variation_loss,
 )
+from jaxloss._language import (
+    linear_softmax_cross_entropy,
+    mean_linear_softmax_cross_entropy,
+)
 from jaxloss._likelihood import (
     gaussian_crps,
     gaussian_nll,
@@ -250,6 +254,7 @@ __all__ = [
     "kl_divergence_with_log_targets",
     "l2_loss",
     "laplace_nll",
+    "linear_softmax_cross_entropy",
     "list_mle_loss",
     "log_cosh",
     "logit_adjusted_cross_entropy",
@@ -259,6 +264,7 @@ __all__ = [
     "margin_ranking_loss",
     "maximum_mean_discrepancy",
     "mean",
+    "mean_linear_softmax_cross_entropy",
     "modified_huber_loss",
     "ms_ssim_loss",
     "multi_similarity_loss",

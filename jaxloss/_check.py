@@ -301,7 +301,7 @@ def two_images(predictions: Any, targets: Any, where: Any) -> tuple[Array, Array
     return predictions, targets, images("predictions", predictions, where)
 
 
-def examples(logits: Array) -> jax.ShapeDtypeStruct:
+def examples(logits: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """What an option that is one number an example broadcasts to."""
     return jax.ShapeDtypeStruct(logits.shape[:-1], logits.dtype)
 
@@ -360,3 +360,33 @@ def samples(name: str, x: Array) -> None:
     """ValueError unless `x` is [..., samples, dimensions]."""
     if x.ndim < 2:
         raise ValueError(f"{name} must have a sample axis and an axis of dimensions, got shape {x.shape}")
+
+
+def head(hidden: Any, weight: Any, vocab_first: bool, prefix: str = "") -> tuple[Array, Array, jax.ShapeDtypeStruct]:
+    """Hidden states [..., D] and a weight [D, V], or [V, D], and what their logits would be."""
+    names = f"{prefix}hidden", f"{prefix}weight"
+    hidden, weight = floating(names[0], hidden), floating(names[1], weight)
+    if not isinstance(vocab_first, bool):
+        raise TypeError(f"vocab_first must be True or False, got {vocab_first!r}")
+    if hidden.ndim == 0:
+        raise ValueError(f"{names[0]} must be one vector a token, of shape [..., D], got a scalar")
+    dim, layout = hidden.shape[-1], "[V, D]" if vocab_first else "[D, V]"
+    if weight.ndim != 2 or weight.shape[1 if vocab_first else 0] != dim or not weight.size:
+        raise ValueError(f"{names[1]} must be {layout} with V ≥ 1 and D = {dim}, as {names[0]} has it, got {weight.shape}")
+    classes = weight.shape[0 if vocab_first else 1]
+    return hidden, weight, jax.ShapeDtypeStruct((*hidden.shape[:-1], classes), jnp.promote_types(hidden.dtype, weight.dtype))
+
+
+def token_labels(labels: Any, tokens: tuple[int, ...], classes: int, where: Array | None) -> Array:
+    """Integer labels, one a token; their range is checked at run time."""
+    labels = integer("labels", labels)
+    if labels.shape != tokens:
+        raise ValueError(f"labels must be one a token of hidden, {tokens}, got {labels.shape}")
+    inside = (labels >= 0) & (labels < classes)
+    run_time(inside | left_out(where), f"labels must be from 0 to {classes - 1} where they are not masked by `where`")
+    return labels
+
+
+def unless_one(x: Any) -> Any:
+    """None for a plain 1, a temperature that changes nothing."""
+    return None if isinstance(x, int | float | np.number) and x == 1 else x

@@ -57,13 +57,8 @@ def softmax_kl_divergence(
     logits = _check.class_last("logits", logits, axis)
     target_logits = _check.class_last("target_logits", target_logits, axis)
     where = _check.mask(where, logits.shape[:-1], "the examples")
-    temperature = _check.option("temperature", _unless_one(temperature), _check.examples(logits), above=0, where=where)
+    temperature = _check.option("temperature", _check.unless_one(temperature), _check.examples(logits), above=0, where=where)
     return _rules.call(_softmax_kl, logits, target_logits, temperature, where)
-
-
-def _unless_one(x: Any) -> Any:
-    """None for a plain 1, a temperature that changes nothing."""
-    return None if isinstance(x, int | float) and x == 1 else x
 
 
 # The rule keeps the logits as they came, where autodiff keeps a dozen arrays of their size in float32. In digits: by z,

@@ -56,9 +56,12 @@ def compiled(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def call(rule: Callable[..., Any], *args: Any) -> Any:
-    """`rule(*args)` for a `jax.custom_vjp` function, or its undecorated body under `autodiff`."""
-    args = alike(args)
+def call(rule: Callable[..., Any], *args: Any, apart: Any = None) -> Any:
+    """`rule(*args)` for a `jax.custom_vjp` function, or its undecorated body under `autodiff`.
+
+    `apart` is a mesh axis of `shard_map` over which the rule itself knows what is divided and what is replicated.
+    """
+    args = alike(args, apart)
     if _rules_aside.value:
         return compiled(rule.__wrapped__, *args)  # type: ignore[attr-defined]
     try:
@@ -72,12 +75,13 @@ def call(rule: Callable[..., Any], *args: Any) -> Any:
         raise
 
 
-def alike(args: tuple[Any, ...]) -> tuple[Any, ...]:
+def alike(args: tuple[Any, ...], apart: Any = None) -> tuple[Any, ...]:
     """Under `shard_map`, marks replicated arguments as varying over the mesh axes that any argument varies over.
 
-    Their cotangents are then summed over the devices. Elsewhere the arguments come back as they are.
+    Their cotangents are then summed over the devices. The axes `apart` stay as they are, and elsewhere all arguments do.
     """
     axes = frozenset[Any]().union(*(_varying(x) for x in jax.tree.leaves(args)))
+    axes = axes.difference(apart if isinstance(apart, tuple) else (apart,))
     if not axes:
         return args
 

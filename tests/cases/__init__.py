@@ -10,6 +10,7 @@ from cases import (
     cross_entropy,
     divergence,
     image,
+    language,
     likelihood,
     margin,
     metric,
@@ -39,6 +40,7 @@ CASES: list[Case] = [
     *mining.CASES,
     *adversarial.CASES,
     *image.CASES,
+    *language.CASES,
 ]
 
 # Public functions that are no losses of arrays. Each has tests of its own.
@@ -50,6 +52,7 @@ OTHERS = {
     "gradient_penalty",
     "make_fenchel_young_loss",
     "mean",
+    "mean_linear_softmax_cross_entropy",
     "perceptual_loss",
     "r1_penalty",
     "smooth_labels",

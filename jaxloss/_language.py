@@ -1,0 +1,262 @@
+"""The head of a language model and its loss in one: hidden states against a vocabulary, without the logits."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+from jaxloss import _check, _linear, _linear_mean, _linear_softmax, _rules
+from jaxloss._linear import Blocks
+
+# Every function here takes hidden states [..., D], one a token, and a weight [D, V], or [V, D] with `vocab_first`, as the
+# table of embeddings is that a model shares with its head; no copy of it is made. Logits are made by blocks of classes,
+# and again for the gradient. Products of bfloat16 are of bfloat16, accumulated in float32, for which the gradient of a
+# block of logits is rounded to bfloat16; all others are of float32 or wider, in full. Scores are those of
+# `softmax_cross_entropy`, divided by a temperature. `where` is over tokens.
+
+
+def linear_softmax_cross_entropy(
+    hidden: Float[ArrayLike, "*tokens dim"],
+    weight: Float[ArrayLike, "dim vocab"],
+    labels: Int[ArrayLike, "*tokens"],
+    *,
+    bias: Float[ArrayLike, " vocab"] | None = None,
+    label_smoothing: Float[ArrayLike, "..."] = 0.0,
+    class_weights: Float[ArrayLike, " vocab"] | None = None,
+    z_loss: Float[ArrayLike, "..."] = 0.0,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    temperature: Float[ArrayLike, "..."] = 1.0,
+    vocab_first: bool = False,
+    block_size: int | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*tokens"]:
+    """The cross-entropy of next-token logits, `hidden @ weight + bias`, which are never held: exact, for any size.
+
+    Formula: (1−ε) w_y (lse(s) − s_y) + (ε/K) Σₖ wₖ (lse(s) − sₖ) + λ lse(s)², with logits z = x W + b and scores s = z/T, or
+    c·tanh(z/c)/T under a soft cap. Derivative: by sₖ: pₖ Σt − tₖ + 2λ lse pₖ, with p = softmax(s) and t the smoothed,
+    weighted one-hot label; from there by the chain rule, block by block. It is
+    `softmax_cross_entropy_with_integer_labels` of the logits, tiny losses included, for one product of matrices more and
+    a small part of the memory. For the mean over all tokens, `mean_linear_softmax_cross_entropy` is faster.
+
+    Args:
+        hidden: x, the last hidden states, one vector a token.
+        weight: W, one vector a class of the vocabulary, of any size.
+        labels: the class that came, from 0 to vocab − 1. Out of range and not masked: NaN in loss and gradient, and a
+            sentence under `checkify.checkify`. To ignore a label of −100, pass `where=labels != -100`.
+        bias: b, one number a class, differentiable; −inf for a class that cannot occur.
+        label_smoothing: ε, from 0 to 1, the part of the label spread over the K classes that can occur; broadcasts to
+            the tokens, differentiable.
+        class_weights: w, a factor a class, ≥ 0, differentiable.
+        z_loss: λ ≥ 0, the weight of lse², which keeps the logits from drifting; broadcasts to the tokens,
+            differentiable.
+        soft_cap: c > 0, the bound that tanh puts on the logits, differentiable.
+        temperature: T > 0, divides the scores; broadcasts to the tokens, differentiable.
+        vocab_first: whether `weight` is [vocab, dim], as a table of embeddings is.
+        block_size: about how many classes to take at a time; None means as many as make 2^23 logits, and at least 1024.
+        axis_name: the mesh axis of `shard_map`, or several, over whose devices the vocabulary is divided in equal parts:
+            `weight`, `bias` and `class_weights` are then the device's own part, and `labels` count all of them. Under
+            `jit` with sharded arguments nothing need be said.
+        where: which tokens count.
+
+    Returns:
+        One loss a token, in nats, in float32 or wider.
+
+    Raises:
+        TypeError: `hidden`, `weight` or an option is not floating point, `labels` are not integers, `block_size` is not
+            an integer, `vocab_first` is not a bool, or `where` is not boolean.
+        ValueError: `weight` or `labels` do not have the shape that `hidden` asks for, an option or `where` does not
+            broadcast or is out of its domain, or `block_size` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> hidden = jnp.array([[1.0, 0.0], [0.5, 2.0]])
+        >>> weight = jnp.array([[1.2, -0.8, -0.5], [0.0, 1.0, -1.0]])
+        >>> print(jaxloss.linear_softmax_cross_entropy(hidden, weight, jnp.array([0, 1])))
+        [0.2761297  0.32869864]
+
+    References:
+        Wijmans, Huval, Hertzberg, Koltun and Krähenbühl, Cut Your Losses in Large-Vocabulary Language Models, 2025
+        Chowdhery et al., PaLM: Scaling Language Modeling with Pathways, 2022 (z-loss)
+        Gemma Team, Gemma 2: Improving Open Language Models at a Practical Size, 2024 (soft cap)
+    """
+    hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
+    options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature)
+    blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
+    return _rules.compiled(_cross_entropy, hidden, weight, labels, *options, where, blocks)
+
+
+def mean_linear_softmax_cross_entropy(
+    hidden: Float[ArrayLike, "*tokens dim"],
+    weight: Float[ArrayLike, "dim vocab"],
+    labels: Int[ArrayLike, "*tokens"],
+    *,
+    weights: Float[ArrayLike, "..."] | None = None,
+    bias: Float[ArrayLike, " vocab"] | None = None,
+    label_smoothing: Float[ArrayLike, "..."] = 0.0,
+    class_weights: Float[ArrayLike, " vocab"] | None = None,
+    z_loss: Float[ArrayLike, "..."] = 0.0,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    temperature: Float[ArrayLike, "..."] = 1.0,
+    vocab_first: bool = False,
+    block_size: int | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+    batch_axis_name: str | tuple[str, ...] | None = None,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, ""]:
+    """The mean of `linear_softmax_cross_entropy` over tokens, with its gradient made in the forward pass.
+
+    One number is known beforehand to be pulled back by one number, so that logits and gradient of a block of tokens are
+    made at once, from three products of matrices in place of four. The price is a float32 array of the size of `weight`.
+    Without a gradient asked for, none is made. The name is that of `jaxloss.mean(linear_softmax_cross_entropy(...))`,
+    whose number it is; take that where each token's loss is used on its own.
+
+    Formula: Σᵢ vᵢ lᵢ / Σᵢ vᵢ over the tokens that count, with the loss lᵢ and the weight vᵢ of a token; 0 where Σ v is 0.
+    Derivative: vᵢ/Σv times that of lᵢ; by vᵢ: (lᵢ − mean)/Σv.
+
+    Args:
+        hidden: x, the last hidden states, one vector a token.
+        weight: W, one vector a class of the vocabulary, of any size.
+        labels: the class that came, from 0 to vocab − 1. Out of range and not masked: NaN in loss and gradient, and a
+            sentence under `checkify.checkify`.
+        weights: v, a factor a token; broadcasts to the tokens, differentiable.
+        bias: b, one number a class, differentiable; −inf for a class that cannot occur.
+        label_smoothing: ε, from 0 to 1; broadcasts to the tokens, differentiable.
+        class_weights: w, a factor a class, ≥ 0, differentiable. It is not in the denominator.
+        z_loss: λ ≥ 0, the weight of lse²; broadcasts to the tokens, differentiable.
+        soft_cap: c > 0, the bound that tanh puts on the logits, differentiable.
+        temperature: T > 0, divides the scores; broadcasts to the tokens, differentiable.
+        vocab_first: whether `weight` is [vocab, dim], as a table of embeddings is.
+        block_size: how many tokens to take at a time; None means as many as make 2^24 logits, and at least 256.
+        axis_name: the mesh axis of `shard_map` over whose devices the vocabulary is divided, as in
+            `linear_softmax_cross_entropy`.
+        batch_axis_name: the mesh axis of `shard_map` over whose devices the tokens are divided: every device holds the
+            mean of all tokens.
+        where: which tokens count.
+
+    Returns:
+        The mean, in nats, in float32 or wider.
+
+    Raises:
+        TypeError: `hidden`, `weight` or an option is not floating point, `labels` are not integers, `block_size` is not
+            an integer, `vocab_first` is not a bool, or `where` is not boolean.
+        ValueError: `weight` or `labels` do not have the shape that `hidden` asks for, an option or `where` does not
+            broadcast or is out of its domain, or `block_size` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> hidden = jnp.array([[1.0, 0.0], [0.5, 2.0]])
+        >>> weight = jnp.array([[1.2, -0.8, -0.5], [0.0, 1.0, -1.0]])
+        >>> print(jaxloss.mean_linear_softmax_cross_entropy(hidden, weight, jnp.array([0, 1])))
+        0.30241418
+
+    References:
+        Hsu et al., Liger Kernel: Efficient Triton Kernels for LLM Training, 2024 (gradient in the forward pass)
+    """
+    hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
+    options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature)
+    factor = _check.option("weights", weights, _check.examples(logits))
+    rows = _linear_mean.token_blocks(block_size, labels.size, logits.shape[-1])
+    blocks = Blocks(1, logits.shape[-1], vocab_first, axis_name)
+    return _rules.compiled(
+        _mean, hidden, weight, labels, factor, *options, where, blocks, rows, _linear_mean.Batch(batch_axis_name)
+    )
+
+
+def _tokens(
+    hidden: Any, weight: Any, labels: Any, vocab_first: bool, axis_name: Any, where: Any
+) -> tuple[Array, Array, Array, jax.ShapeDtypeStruct, Array | None]:
+    """The data, checked, and what their logits would be on this device."""
+    hidden, weight, logits = _check.head(hidden, weight, vocab_first)
+    where = _check.mask(where, logits.shape[:-1], "the tokens")
+    classes = logits.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
+    return hidden, weight, _check.token_labels(labels, logits.shape[:-1], classes, where), logits, where
+
+
+def _options(
+    logits: Any, bias: Any, label_smoothing: Any, class_weights: Any, z_loss: Any, soft_cap: Any, temperature: Any
+) -> tuple[Array | None, ...]:
+    """The options in the order of the core, checked; those of classes in the shape [V]."""
+    classes = logits.shape[-1:]
+    smoothing, weights, z_loss, cap = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    bias = _check.option("bias", bias, logits, shape=classes)
+    bias, weights = (None if x is None else jnp.broadcast_to(x, classes) for x in (bias, weights))
+    return bias, smoothing, weights, z_loss, cap, _temperature(temperature, logits)
+
+
+def _temperature(temperature: Any, logits: Any) -> Array | None:
+    """One temperature a token, or None."""
+    temperature = _check.option("temperature", _check.unless_one(temperature), _check.examples(logits), above=0)
+    return None if temperature is None else jnp.broadcast_to(temperature, logits.shape[:-1])
+
+
+def _blocks(size: Any, logits: Any, hidden: Array, vocab_first: bool, axis_name: Any) -> Blocks:
+    *tokens, classes = logits.shape
+    return _linear.blocks(size, tokens, hidden.shape[-1], classes, vocab_first, axis_name)
+
+
+def _cross_entropy(
+    hidden: Array,
+    weight: Array,
+    labels: Array,
+    bias: Any,
+    smoothing: Any,
+    class_weights: Any,
+    z_loss: Any,
+    soft_cap: Any,
+    temperature: Any,
+    where: Any,
+    blocks: Blocks,
+) -> Array:
+    """JAX differentiates what is made of the numbers of a token."""
+    bias, class_weights, soft_cap, temperature = (
+        _rules.wide(x, hidden, weight) for x in (bias, class_weights, soft_cap, temperature)
+    )
+    uniform_weights = _uniform(smoothing, class_weights, hidden, weight, blocks)
+    arguments = hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks
+    terms = _rules.call(_linear_softmax.label_terms, *arguments, apart=blocks.axis_name)
+    own_weight = None if class_weights is None else _linear_softmax.of_label(class_weights, labels, blocks)
+    return _linear_softmax.loss_of(terms, own_weight, smoothing, z_loss)
+
+
+def _mean(
+    hidden: Array,
+    weight: Array,
+    labels: Array,
+    factor: Any,
+    bias: Any,
+    smoothing: Any,
+    class_weights: Any,
+    z_loss: Any,
+    soft_cap: Any,
+    temperature: Any,
+    where: Any,
+    blocks: Blocks,
+    rows: Any,
+    batch: Any,
+) -> Array:
+    """The factors of the losses, for all tokens in one axis, and the sum."""
+    there = jnp.broadcast_to(jnp.asarray(True) if where is None else where, labels.shape)
+    factor = jnp.where(there, 1 if factor is None else factor, 0).astype(_rules.wide_dtype(hidden, weight, factor))
+    total = jnp.sum(factor)
+    total = total if batch.axis_name is None else lax.psum(total, batch.axis_name)
+    factor = factor / jnp.where(total == 0, 1, total)
+    options = (_rules.wide(x, hidden, weight) for x in (smoothing, z_loss, temperature))
+    options = (None if x is None else jnp.broadcast_to(x, labels.shape).reshape(-1) for x in options)
+    flat = labels.reshape(-1), factor.reshape(-1), there.reshape(-1)
+    tokens = _linear_mean.Tokens(hidden.reshape(-1, hidden.shape[-1]), *flat, *options)
+    bias, class_weights, soft_cap = (_rules.wide(x, hidden, weight) for x in (bias, class_weights, soft_cap))
+    head = _linear_mean.Head(
+        weight, bias, class_weights, _uniform(smoothing, class_weights, hidden, weight, blocks), soft_cap
+    )
+    mean = _rules.call(_linear_mean.weighted_sum, tokens, head, blocks, rows, apart=blocks.axis_name)
+    return mean if batch.axis_name is None else lax.psum(mean, batch.axis_name)
+
+
+def _uniform(smoothing: Any, class_weights: Any, hidden: Array, weight: Array, blocks: Blocks) -> Any:
+    """The weights of the classes among which label smoothing spreads; None without smoothing."""
+    if smoothing is None or class_weights is not None:
+        return None if smoothing is None else class_weights
+    return jnp.ones(weight.shape[_linear.class_axis(blocks)], _rules.wide_dtype(hidden, weight))

@@ -1,0 +1,195 @@
+"""Scores of hidden states against a vocabulary, block by block: the tokens × classes array never exists as a whole.
+
+Notation: x are hidden states [..., D], w a weight [D, V], z = x w + b the logits, s the scores that the softmax sees:
+c·tanh(z/c)/T under a soft cap c and a temperature T. A function of the scores is a fold over blocks of classes,
+`over_blocks`, once for the value and once more, with the scores made again, for the gradient.
+
+A block is the same columns of each of a few equal stripes of the vocabulary. Where the vocabulary is sharded over no
+more devices than there are stripes, each device so has its part of every block, and none has to send weights. What is
+left over at the end of the stripes is a smaller block of its own: nothing is padded.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jaxloss import _check, _numerics, _rules
+
+STRIPES = 16
+# Numbers in a block of scores. They are made, read and written a few times, beside some thousand operations each.
+BUDGET = 2**23
+# Columns in a block: the gradient of the hidden states is read and written once a block, which takes a device as long as
+# some hundred operations a number; with as many columns as this, there are 500.
+FEWEST = 1024
+SMALL = 2**12  # numbers in a weight
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Blocks:
+    """How the vocabulary is divided. An argument without arrays, so that `jit` takes it as a constant."""
+
+    stripes: int
+    columns: int  # of each stripe, in one block
+    vocab_first: bool  # whether the weight is [V, D]
+    axis_name: Any  # the mesh axis over whose devices the vocabulary is divided, under shard_map
+
+
+def blocks(size: Any, tokens: Any, dim: int, classes: int, vocab_first: bool, axis_name: Any) -> Blocks:
+    """Blocks of about `size` columns; by default as many as fit the budget, and at least `FEWEST`."""
+    if size is None:
+        size = max(FEWEST, BUDGET // max(math.prod(tokens), dim, 1))
+    else:
+        size = _check.count("block_size", size, least=1)
+    stripes = math.gcd(classes, STRIPES)
+    stripe = classes // stripes
+    most = max(min(stripe, size // stripes), 1)
+    # A divisor not far below, so that no smaller block is left over.
+    columns = max((c for c in range(1, most + 1) if stripe % c == 0), default=1)
+    return Blocks(stripes, columns if 3 * columns >= 2 * most else most, vocab_first, axis_name)
+
+
+def over_blocks(step: Callable[[Any, Any, int], Any], carry: Any, classes: int, blocks: Blocks) -> Any:
+    """carry = step(carry, first column, columns) for each block in turn. Differentiated, it makes each block again."""
+    step = jax.checkpoint(step, prevent_cse=False, static_argnums=2)
+    whole, rest = divmod(classes // blocks.stripes, blocks.columns)
+    starts = blocks.columns * jnp.arange(whole, dtype=jnp.int32)
+    carry, _ = lax.scan(lambda carry, start: (step(carry, start, blocks.columns), None), carry, starts)
+    return step(carry, jnp.int32(whole * blocks.columns), rest) if rest else carry
+
+
+def taken(x: Array, start: Any, columns: int, blocks: Blocks) -> Array:
+    """The block of an array [..., V] that has these columns of each stripe."""
+    *batch, classes = x.shape
+    parts = x.reshape(*batch, blocks.stripes, classes // blocks.stripes)
+    return lax.dynamic_slice_in_dim(parts, start, columns, axis=-1).reshape(*batch, blocks.stripes * columns)
+
+
+def put(x: Array, block: Array, start: Any, columns: int, blocks: Blocks) -> Array:
+    """The array [..., V] with its block replaced."""
+    *batch, classes = x.shape
+    parts = x.reshape(*batch, blocks.stripes, classes // blocks.stripes)
+    block = block.astype(x.dtype).reshape(*batch, blocks.stripes, columns)
+    return lax.dynamic_update_slice_in_dim(parts, block, start, axis=-1).reshape(x.shape)
+
+
+def taken_weight(weight: Array, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Array:
+    """The block of the weight, [D, columns], whichever axis of it comes first."""
+    if not blocks.vocab_first:
+        return taken(weight, start, columns, blocks).astype(dtype)
+    classes, dim = weight.shape
+    parts = weight.reshape(blocks.stripes, classes // blocks.stripes, dim)
+    block = lax.dynamic_slice_in_dim(parts, start, columns, axis=1)
+    return block.reshape(blocks.stripes * columns, dim).T.astype(dtype)
+
+
+def put_weight(weight: Array, block: Array, start: Any, columns: int, blocks: Blocks) -> Array:
+    """The weight with its block, given as [D, columns], replaced."""
+    if not blocks.vocab_first:
+        return put(weight, block, start, columns, blocks)
+    classes, dim = weight.shape
+    parts = weight.reshape(blocks.stripes, classes // blocks.stripes, dim)
+    block = block.T.astype(weight.dtype).reshape(blocks.stripes, columns, dim)
+    return lax.dynamic_update_slice_in_dim(parts, block, start, axis=1).reshape(weight.shape)
+
+
+def places(start: Any, columns: int, classes: int, blocks: Blocks) -> Array:
+    """The class of each column of a block."""
+    stripes = (classes // blocks.stripes) * jnp.arange(blocks.stripes, dtype=jnp.int32)
+    return (stripes[:, None] + (start + jnp.arange(columns, dtype=jnp.int32))).reshape(-1)
+
+
+def place_of(labels: Array, start: Any, columns: int, classes: int, blocks: Blocks) -> Array:
+    """The column of a block that is the label's, or one behind the last where the block has no such column."""
+    stripe, offset = jnp.divmod(labels, classes // blocks.stripes)
+    offset = offset - start
+    here = (labels >= 0) & (labels < classes) & (offset >= 0) & (offset < columns)
+    return jnp.where(here, stripe * columns + offset, blocks.stripes * columns)
+
+
+def class_axis(blocks: Blocks) -> int:
+    """The axis of the weight that has the classes."""
+    return 0 if blocks.vocab_first else 1
+
+
+def first_class(classes: int, blocks: Blocks) -> Any:
+    """The first class of this device's part of the vocabulary."""
+    return 0 if blocks.axis_name is None else classes * lax.axis_index(blocks.axis_name)
+
+
+def summed(x: Any, blocks: Blocks) -> Any:
+    """The sum over the devices that share the vocabulary."""
+    return x if blocks.axis_name is None else lax.psum(x, blocks.axis_name)
+
+
+def highest(x: Array, blocks: Blocks) -> Array:
+    """The maximum over the devices that share the vocabulary, as a constant."""
+    x = lax.stop_gradient(x)
+    return x if blocks.axis_name is None else lax.pmax(x, blocks.axis_name)
+
+
+def shared(carry: Any, hidden: Array, weight: Array, blocks: Blocks) -> Any:
+    """A carry to begin with, which under `shard_map` varies over the mesh axes that the arguments vary over."""
+    carry, *_ = _rules.alike((carry, hidden, weight))
+    return carry
+
+
+def token_sum(x: Array) -> Array:
+    """The sum over the tokens, for each column of a block."""
+    return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
+
+
+# --- Products -------------------------------------------------------------------------------------------------------
+
+
+def product_dtype(hidden: Array, weight: Array) -> Any:
+    """bfloat16 if both are, else float32 or float64. The gradients of a float16 model would not fit in float16.
+
+    For a small weight there is no time to be saved, and so no reason to round the gradients of the logits.
+    """
+    both = hidden.dtype == weight.dtype == jnp.bfloat16
+    return jnp.bfloat16 if both and weight.size >= SMALL else _rules.wide_dtype(hidden, weight)
+
+
+def product(a: Array, b: Array, along_a: tuple[int, ...] = (-1,), along_b: tuple[int, ...] = (0,)) -> Array:
+    """The sum of products over the given axes, accumulated in float32 or wider.
+
+    In full float32 on every device: the default of a GPU or a TPU keeps 8 to 11 bits.
+    """
+    contracted = tuple(i % a.ndim for i in along_a), tuple(i % b.ndim for i in along_b)
+    precision = lax.Precision.DEFAULT if a.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
+    dtype = _rules.wide_dtype(a, b)
+    return lax.dot_general(a, b, (contracted, ((), ())), precision=precision, preferred_element_type=dtype)
+
+
+def by_hidden(dz: Array, w: Array) -> Array:
+    """The gradient of x, dz wᵀ, for the gradient of one block of logits."""
+    return product(dz.astype(w.dtype), w, (-1,), (1,))
+
+
+def by_weight(x_first: Array, dz: Array) -> Array:
+    """The gradient of one block of the weight, xᵀ dz, for x as [D, ...]: on CPU, XLA is slow at transposing it here."""
+    tokens = tuple(range(dz.ndim - 1))
+    return product(x_first, dz.astype(x_first.dtype), tuple(i + 1 for i in tokens), tokens)
+
+
+# --- Scores ---------------------------------------------------------------------------------------------------------
+
+
+def scores(z: Array, soft_cap: Array | None, temperature: Array | None) -> Array:
+    """s for logits [..., columns] and one temperature a token. −inf, a class that cannot occur, stays −inf."""
+    if soft_cap is None and temperature is None:
+        return z
+    occurs = z != -jnp.inf
+    s = jnp.where(occurs, z, 0)
+    if soft_cap is not None:
+        s = soft_cap * _numerics.tanh(s / soft_cap)
+    if temperature is not None:
+        s = s / temperature[..., None]
+    return jnp.where(occurs, s, -jnp.inf)

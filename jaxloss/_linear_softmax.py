@@ -1,0 +1,299 @@
+"""The softmax losses of hidden states against a vocabulary: a few numbers a token, and their gradients by blocks.
+
+Notation as in `_linear`. A label y is set apart from the other classes: with m the maximum of their scores and
+R = Σ exp(s − m) over them, −log p_y = log(1 + R e^(m − s_y)), of which a tiny one keeps its digits. Where the vocabulary is
+divided over devices, they exchange these numbers, one a token each, and the gradient of the hidden states.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from jaxloss import _numerics, _rules, _softmax
+from jaxloss._linear import (
+    Blocks,
+    by_hidden,
+    by_weight,
+    class_axis,
+    first_class,
+    highest,
+    over_blocks,
+    place_of,
+    places,
+    product,
+    product_dtype,
+    put,
+    put_weight,
+    scores,
+    shared,
+    summed,
+    taken,
+    taken_weight,
+    token_sum,
+)
+
+
+class Sums(NamedTuple):
+    """What the classes up to some block come to, a number a token each: the label's logit, and sums over the others."""
+
+    own: Array  # the label's logit, 0 as long as it has not come
+    m: Array  # the maximum of the scores, a constant
+    total: Array  # R = Σ exp(s − m)
+    gaps: Any  # Σ w (m − s), and
+    counted: Any  # Σ w, over the classes that can occur; None without weights
+
+
+class Terms(NamedTuple):
+    """The numbers a token that the losses on labels are made of."""
+
+    nll: Array  # lse − s_y
+    lse: Array
+    uniform: Any  # Σ_k w_k (lse − s_k)/K over the K classes that can occur; None without weights
+    lead: Array  # s_y − m, a constant
+
+
+class Pulls(NamedTuple):
+    """The gradient by the scores: `pull` p_k − `even` w_k for a class, `own` for the label."""
+
+    pull: Array
+    own: Array
+    even: Any
+
+
+def no_sums(like: Array, uniform_weights: Any) -> Sums:
+    """The sums over no class, for tokens of the given shape and dtype."""
+    zero = jnp.zeros_like(like)
+    none = None if uniform_weights is None else zero
+    return Sums(zero, jnp.full_like(zero, jnp.finfo(zero.dtype).min), zero, none, none)
+
+
+def with_block(sums: Sums, z: Array, bias: Any, weights: Any, place: Array, soft_cap: Any, temperature: Any) -> Sums:
+    """The sums with one block more, for its logits without the bias, and the label's place in it."""
+    own = _at(z, place)
+    z = _without(z, place)
+    if bias is not None:
+        own, z = own + _at(jnp.broadcast_to(bias, z.shape), place), z + bias
+    s = scores(z, soft_cap, temperature)
+    m = lax.stop_gradient(jnp.maximum(sums.m, jnp.max(s, axis=-1)))
+    total = sums.total * jnp.exp(sums.m - m) + jnp.sum(jnp.exp(s - m[..., None]), axis=-1)
+    gaps, counted = sums.gaps, sums.counted
+    if weights is not None:
+        counts = s > -jnp.inf
+        gaps = _raised(gaps, counted, m - sums.m)
+        gaps = gaps + jnp.sum(jnp.where(counts, weights * (m[..., None] - jnp.where(counts, s, 0)), 0), axis=-1)
+        counted = counted + jnp.sum(jnp.where(counts, weights, 0), axis=-1)
+    return Sums(sums.own + own, m, total, gaps, counted)
+
+
+def _raised(gaps: Array, counted: Array, by: Array) -> Array:
+    """Σ w (m − s) for an m that is higher by some amount, which may be the largest number where nothing is counted."""
+    return gaps + jnp.where(counted == 0, 0, counted * jnp.where(counted == 0, 0, by))
+
+
+def of_all_devices(sums: Sums, blocks: Blocks) -> Sums:
+    """The sums over all classes."""
+    m = highest(sums.m, blocks)
+    gaps = None if sums.gaps is None else _raised(sums.gaps, sums.counted, m - sums.m)
+    own, total, gaps, counted = summed((sums.own, sums.total * jnp.exp(sums.m - m), gaps, sums.counted), blocks)
+    return Sums(own, m, total, gaps, counted)
+
+
+def terms_of(sums: Sums, own_weight: Any, count: Any, soft_cap: Any, temperature: Any) -> Terms:
+    """The terms, for the weight of the label and the number of classes that can occur."""
+    own = scores(sums.own[..., None], soft_cap, temperature)[..., 0]
+    # The larger of the label and the best of the others is outside of the logarithm, so that nothing cancels in it.
+    gap = sums.m - own
+    behind = gap > 0
+    e = jnp.exp(-jnp.abs(_numerics.within_range(gap)))
+    small = jnp.log1p(jnp.where(behind, (sums.total - 1) + e, sums.total * e))
+    nll = jnp.where(behind, gap, 0) + small
+    uniform = None
+    if sums.gaps is not None:
+        gaps = _raised(sums.gaps, sums.counted, small + jnp.where(behind, 0, -gap))
+        own_weight = jnp.where(own > -jnp.inf, own_weight, 0)
+        uniform = (gaps + _softmax.times(own_weight, nll)) / count
+    return Terms(nll, jnp.where(behind, sums.m, own) + small, uniform, lax.stop_gradient(-gap))
+
+
+def loss_of(terms: Terms, own_weight: Any, smoothing: Any, z_loss: Any) -> Array:
+    """The cross-entropy made of the terms, for the weight of the label."""
+    loss = terms.nll if own_weight is None else _softmax.times(own_weight, terms.nll)
+    if smoothing is not None:
+        loss = _softmax.times(1 - smoothing, loss) + smoothing * terms.uniform
+    return loss if z_loss is None else loss + z_loss * jnp.square(terms.lse)
+
+
+def pulls_of(terms: Terms, cotangents: Terms, invalid: Array, own_weight: Any, mass: Any, count: Any) -> Pulls:
+    """The gradient by the scores, for the weights of the label and of all classes that can occur."""
+    nll_bar, lse_bar, uniform_bar, _ = cotangents
+    p = jnp.exp(-terms.nll)
+    pull, own, even = nll_bar + lse_bar, nll_bar * jnp.expm1(-terms.nll) + lse_bar * p, None  # never p − 1
+    if uniform_bar is not None:
+        even = uniform_bar / count
+        pull, own = pull + even * mass, own + even * (mass * p - own_weight)
+    return Pulls(pull + invalid, own + invalid, even)
+
+
+def pulled(
+    pulls: Pulls, terms: Terms, z: Array, weights: Any, is_own: Array, soft_cap: Any, temperature: Any
+) -> tuple[Array, Any, Any, Any]:
+    """The gradients by the logits of a block, by its weights, and the block's part of those by cap and temperature."""
+    s, pullback = jax.vjp(scores, z, soft_cap, temperature)
+    ds = pulls.pull[..., None] * jnp.exp(s - terms.lse[..., None])
+    weights_bar = None
+    if weights is not None:
+        ds = ds - pulls.even[..., None] * weights
+        gap = jnp.where(s > -jnp.inf, terms.lse[..., None] - jnp.where(s > -jnp.inf, s, 0), 0)
+        weights_bar = token_sum(pulls.even[..., None] * jnp.where(is_own, terms.nll[..., None], gap))
+    dz, *of_options = pullback(jnp.where(is_own, pulls.own[..., None], ds))
+    return dz, weights_bar, *of_options
+
+
+# The rule saves bytes: it keeps its arguments and two numbers a token. Autodiff would keep every block of the scores.
+@jax.custom_vjp
+def label_terms(
+    hidden: Array,
+    weight: Array,
+    bias: Any,
+    labels: Array,
+    uniform_weights: Any,
+    soft_cap: Any,
+    temperature: Any,
+    where: Any,
+    blocks: Blocks,
+) -> Terms:
+    """The terms of every token, 0 in a masked one; `uniform` with the given weights."""
+    return _label_terms_value(hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks)
+
+
+def _label_terms_value(
+    hidden: Array,
+    weight: Array,
+    bias: Any,
+    labels: Array,
+    uniform_weights: Any,
+    soft_cap: Any,
+    temperature: Any,
+    where: Any,
+    blocks: Blocks,
+) -> Terms:
+    x, labels, invalid = prepared(hidden, weight, labels, where, blocks)
+    classes = weight.shape[class_axis(blocks)]
+    local = labels - first_class(classes, blocks)
+
+    def step(sums: Sums, start: Any, columns: int) -> Sums:
+        b, w = (taken_or_none(a, start, columns, blocks, invalid.dtype) for a in (bias, uniform_weights))
+        z = product(x, taken_weight(weight, start, columns, blocks, x.dtype))
+        return with_block(sums, z, b, w, place_of(local, start, columns, classes, blocks), soft_cap, temperature)
+
+    sums = over_blocks(step, shared(no_sums(invalid, uniform_weights), hidden, weight, blocks), classes, blocks)
+    own_weight, _, count = weights_of(uniform_weights, bias, labels, blocks)
+    terms = terms_of(of_all_devices(sums, blocks), own_weight, count, soft_cap, temperature)
+    return masked(jax.tree.map(lambda x: x + invalid, terms), where)
+
+
+def _label_terms_fwd(*args: Any) -> tuple[Terms, Any]:
+    terms = _label_terms_value(*args)
+    return terms, (args, terms.nll, terms.lse)
+
+
+def _label_terms_bwd(residuals: Any, cotangents: Terms) -> tuple[Any, ...]:
+    args, nll, lse = residuals
+    hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks = args
+    terms, cotangents = Terms(nll, lse, None, nll), masked(cotangents, where)
+    x, labels, invalid = prepared(hidden, weight, labels, where, blocks)
+    x_first = jnp.moveaxis(x, -1, 0)
+    classes = weight.shape[class_axis(blocks)]
+    local = labels - first_class(classes, blocks)
+    pulls = pulls_of(terms, cotangents, invalid, *weights_of(uniform_weights, bias, labels, blocks))
+    if uniform_weights is not None:
+        occurring = jnp.where(occurs(bias, uniform_weights), uniform_weights, 0)
+
+    def step(carry: Any, start: Any, columns: int) -> Any:
+        x_bar, weight_bar, bias_bar, weights_bar, *of_options = carry
+        w = taken_weight(weight, start, columns, blocks, x.dtype)
+        b = taken_or_none(bias, start, columns, blocks, nll.dtype)
+        weights = None if uniform_weights is None else taken(occurring, start, columns, blocks).astype(nll.dtype)
+        is_own = places(start, columns, classes, blocks) == local[..., None]
+        z = product(x, w) if b is None else product(x, w) + b
+        dz, of_weights, *parts = pulled(pulls, terms, z, weights, is_own, soft_cap, temperature)
+        return (
+            x_bar + by_hidden(dz, w),
+            put_weight(weight_bar, by_weight(x_first, dz), start, columns, blocks),
+            None if bias is None else put(bias_bar, token_sum(dz), start, columns, blocks),
+            None if weights is None else put(weights_bar, of_weights, start, columns, blocks),
+            *jax.tree.map(jnp.add, of_options, parts),
+        )
+
+    zeros = jax.tree.map(jnp.zeros_like, (weight, bias, uniform_weights, soft_cap, temperature))
+    start = shared((jnp.zeros(x.shape, nll.dtype), *zeros), hidden, weight, blocks)
+    x_bar, weight_bar, bias_bar, weights_bar, *of_options = over_blocks(step, start, classes, blocks)
+    x_bar, of_options = summed((x_bar, of_options), blocks)
+    if where is not None:
+        x_bar = jnp.where(where[..., None], x_bar, 0)
+    return x_bar.astype(hidden.dtype), weight_bar, bias_bar, None, weights_bar, *of_options, None, None
+
+
+label_terms.defvjp(_label_terms_fwd, functools.partial(_rules.compiled, _label_terms_bwd))
+
+
+def prepared(hidden: Array, weight: Array, labels: Array, where: Any, blocks: Blocks) -> tuple[Array, Array, Array]:
+    """x in the dtype of the products, labels in range, and what to add to a loss; harmless in a masked token."""
+    classes = weight.shape[class_axis(blocks)]
+    if blocks.axis_name is not None:
+        classes = classes * lax.axis_size(blocks.axis_name)
+    safe = jnp.clip(labels, 0, classes - 1)
+    invalid = jnp.where(labels == safe, 0, jnp.nan).astype(_rules.wide_dtype(hidden, weight))
+    if where is not None:
+        hidden = jnp.where(where[..., None], hidden, 0)
+        safe, invalid = jnp.where(where, safe, 0), jnp.where(where, invalid, 0)
+    return hidden.astype(product_dtype(hidden, weight)), safe, invalid
+
+
+def masked(x: Any, where: Any) -> Any:
+    """The numbers of the tokens, 0 in a masked one."""
+    return x if where is None else jax.tree.map(lambda x: jnp.where(where, x, 0), x)
+
+
+def taken_or_none(x: Any, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Any:
+    """A block of an option [V]."""
+    return None if x is None else taken(x, start, columns, blocks).astype(dtype)
+
+
+def occurs(bias: Any, of_class: Array) -> Array:
+    """Which classes can occur."""
+    return jnp.ones(of_class.shape, bool) if bias is None else bias > -jnp.inf
+
+
+def weights_of(of_class: Any, bias: Any, labels: Array, blocks: Blocks) -> tuple[Any, Any, Any]:
+    """The weight of each label, the sum of the weights of the classes that can occur, and the number of these classes."""
+    if of_class is None:
+        return None, None, None
+    there = occurs(bias, of_class)
+    weights = jnp.where(there, of_class, 0)
+    own = of_label(weights, labels, blocks)
+    mass, count = summed((jnp.sum(weights), jnp.sum(there, dtype=weights.dtype)), blocks)
+    return own, mass, jnp.maximum(count, 1)
+
+
+def of_label(of_class: Array, labels: Array, blocks: Blocks) -> Array:
+    """An array [V] at each label, on whichever device that class is."""
+    classes = of_class.shape[-1]
+    local = labels - first_class(classes, blocks)
+    here = (local >= 0) & (local < classes)
+    return summed(jnp.where(here, of_class[jnp.clip(local, 0, classes - 1)], 0), blocks)
+
+
+def _at(z: Array, place: Array) -> Array:
+    """z[..., place], 0 where the place is behind the last column."""
+    return jnp.take_along_axis(z, place[..., None], axis=-1, mode="fill", fill_value=0)[..., 0]
+
+
+@functools.partial(jnp.vectorize, signature="(k),()->(k)")
+def _without(z: Array, place: Array) -> Array:
+    """−inf at the place. In place: on CPU, a select would keep XLA from fusing the sums over what is left."""
+    return z.at[place].set(-jnp.inf, mode="drop")
