@@ -59,9 +59,11 @@ def over_blocks(step: Callable[[Any, Any, int], Any], carry: Any, classes: int, 
     """carry = step(carry, first column, columns) for each block in turn. Differentiated, it makes each block again."""
     step = jax.checkpoint(step, prevent_cse=False, static_argnums=2)
     whole, rest = divmod(classes // blocks.stripes, blocks.columns)
+    if rest:  # first, since XLA would copy what a loop has made before it changes it
+        carry = step(carry, jnp.int32(whole * blocks.columns), rest)
     starts = blocks.columns * jnp.arange(whole, dtype=jnp.int32)
     carry, _ = lax.scan(lambda carry, start: (step(carry, start, blocks.columns), None), carry, starts)
-    return step(carry, jnp.int32(whole * blocks.columns), rest) if rest else carry
+    return carry
 
 
 def taken(x: Array, start: Any, columns: int, blocks: Blocks) -> Array:
@@ -81,21 +83,26 @@ def put(x: Array, block: Array, start: Any, columns: int, blocks: Blocks) -> Arr
 
 def taken_weight(weight: Array, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Array:
     """The block of the weight, [D, columns], whichever axis of it comes first."""
+    # On CPU, XLA would widen a 16-bit weight as a whole, ahead of the loop. Not where the weight depends on the step.
+    weight, start = lax.optimization_barrier((weight, start))
     if not blocks.vocab_first:
         return taken(weight, start, columns, blocks).astype(dtype)
     classes, dim = weight.shape
     parts = weight.reshape(blocks.stripes, classes // blocks.stripes, dim)
-    block = lax.dynamic_slice_in_dim(parts, start, columns, axis=1)
-    return block.reshape(blocks.stripes * columns, dim).T.astype(dtype)
+    block = lax.dynamic_slice_in_dim(parts, start, columns, axis=1).reshape(blocks.stripes * columns, dim)
+    return transposed(block).astype(dtype)
 
 
-def put_weight(weight: Array, block: Array, start: Any, columns: int, blocks: Blocks) -> Array:
-    """The weight with its block, given as [D, columns], replaced."""
+def put_weight(weight: Array, block: Array, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Array:
+    """The weight with its block, given as [D, columns], replaced; the weight may be the bits of one of this dtype."""
+    block = block.astype(dtype)
+    if weight.dtype != dtype:
+        block = lax.bitcast_convert_type(block, weight.dtype)
     if not blocks.vocab_first:
         return put(weight, block, start, columns, blocks)
     classes, dim = weight.shape
     parts = weight.reshape(blocks.stripes, classes // blocks.stripes, dim)
-    block = block.T.astype(weight.dtype).reshape(blocks.stripes, columns, dim)
+    block = transposed(block).reshape(blocks.stripes, columns, dim)
     return lax.dynamic_update_slice_in_dim(parts, block, start, axis=1).reshape(weight.shape)
 
 
@@ -173,8 +180,13 @@ def by_hidden(dz: Array, w: Array) -> Array:
     return product(dz.astype(w.dtype), w, (-1,), (1,))
 
 
+def transposed(x: Array) -> Array:
+    """The last axis first. On CPU, XLA multiplies it slowly when it transposes as it goes, and 16-bit numbers not at all."""
+    return lax.optimization_barrier(jnp.moveaxis(x, -1, 0))
+
+
 def by_weight(x_first: Array, dz: Array) -> Array:
-    """The gradient of one block of the weight, xᵀ dz, for x as [D, ...]: on CPU, XLA is slow at transposing it here."""
+    """The gradient of one block of the weight, xᵀ dz, for x as [D, ...]."""
     tokens = tuple(range(dz.ndim - 1))
     return product(x_first, dz.astype(x_first.dtype), tuple(i + 1 for i in tokens), tokens)
 

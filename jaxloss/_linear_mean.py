@@ -28,6 +28,7 @@ from jaxloss._linear import (
     summed,
     taken_weight,
     token_sum,
+    transposed,
 )
 from jaxloss._linear_softmax import (
     loss_of,
@@ -99,7 +100,7 @@ def _weighted_sum_value(tokens: Tokens, head: Head, blocks: Blocks, rows: Rows) 
         *_, loss = _of_block(some, head, blocks)
         return loss * some.factor
 
-    return jnp.sum(lax.map(jax.checkpoint(one_block, prevent_cse=False), divided(tokens, rows)))
+    return jnp.sum(lax.map(jax.checkpoint(one_block, prevent_cse=False), _in_blocks(tokens, rows)))
 
 
 def _weighted_sum_fwd(tokens: Tokens, head: Head, blocks: Blocks, rows: Rows) -> tuple[Array, Any]:
@@ -109,7 +110,7 @@ def _weighted_sum_fwd(tokens: Tokens, head: Head, blocks: Blocks, rows: Rows) ->
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, tokens.factor.dtype), head)
     start = shared(zeros, tokens.hidden, head.weight, blocks)
-    head_bar, (terms, tokens_bar) = lax.scan(jax.checkpoint(step, prevent_cse=False), start, divided(tokens, rows))
+    head_bar, (terms, tokens_bar) = lax.scan(jax.checkpoint(step, prevent_cse=False), start, _in_blocks(tokens, rows))
     tokens_bar = jax.tree.map(lambda x: joined(x, len(tokens.factor)), tokens_bar)
     x_bar, temperature_bar, cap_bar = summed((tokens_bar.hidden, tokens_bar.temperature, head_bar.soft_cap), blocks)
     tokens_bar = tokens_bar._replace(hidden=x_bar, temperature=temperature_bar)
@@ -128,10 +129,16 @@ def _weighted_sum_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
 weighted_sum.defvjp(_weighted_sum_fwd, functools.partial(_rules.compiled, _weighted_sum_bwd))
 
 
+def _in_blocks(tokens: Tokens, rows: Rows) -> Tokens:
+    """Blocks of tokens, the last of them filled up with some that do not count."""
+    blocks = divided(tokens, rows)
+    if tokens.temperature is None:
+        return blocks
+    return blocks._replace(temperature=jnp.where(blocks.there, blocks.temperature, 1))
+
+
 def _of_block(tokens: Tokens, head: Head, blocks: Blocks) -> Any:
     """The logits of some tokens, what they are made of, and the losses."""
-    if tokens.temperature is not None:
-        tokens = tokens._replace(temperature=jnp.where(tokens.there, tokens.temperature, 1))
     x, labels, invalid = prepared(tokens.hidden, head.weight, tokens.labels, tokens.there, blocks)
     classes = head.weight.shape[class_axis(blocks)]
     w = taken_weight(head.weight, 0, classes, blocks, x.dtype)
@@ -163,7 +170,7 @@ def _with_gradients(tokens: Tokens, head: Head, blocks: Blocks) -> tuple[Array, 
     if own_bar is not None:
         _, pullback = jax.vjp(lambda of_class: of_label(of_class, labels, blocks), head.class_weights)
         (class_weights_bar,) = pullback(own_bar)
-    weight_bar = by_weight(x.T, dz)
+    weight_bar = by_weight(transposed(x), dz)
     weight_bar = weight_bar.T if blocks.vocab_first else weight_bar
     bias_bar = None if head.bias is None else token_sum(dz)
     x_bar = jnp.where(tokens.there[:, None], by_hidden(dz, w), 0)

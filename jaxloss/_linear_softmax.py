@@ -34,6 +34,7 @@ from jaxloss._linear import (
     taken,
     taken_weight,
     token_sum,
+    transposed,
 )
 
 
@@ -202,11 +203,28 @@ def _label_terms_fwd(*args: Any) -> tuple[Terms, Any]:
 
 
 def _label_terms_bwd(residuals: Any, cotangents: Terms) -> tuple[Any, ...]:
+    (_, weight, *_), _, _ = residuals
+    return (_gradients_in_bits if weight.dtype.itemsize == 2 else _gradients)(residuals, cotangents)
+
+
+# On CPU, XLA carries a 16-bit float array through a loop in float32, and changes all of it at each step; integers not.
+# They have no derivative, and so the second derivatives come from a loop over floats.
+@jax.custom_jvp
+def _gradients_in_bits(residuals: Any, cotangents: Terms) -> tuple[Any, ...]:
+    return _gradients(residuals, cotangents, in_bits=True)
+
+
+@_gradients_in_bits.defjvp
+def _gradients_in_bits_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    return jax.jvp(_gradients, primals, tangents)
+
+
+def _gradients(residuals: Any, cotangents: Terms, in_bits: bool = False) -> tuple[Any, ...]:
     args, nll, lse = residuals
     hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks = args
     terms, cotangents = Terms(nll, lse, None, nll), masked(cotangents, where)
     x, labels, invalid = prepared(hidden, weight, labels, where, blocks)
-    x_first = jnp.moveaxis(x, -1, 0)
+    x_first = transposed(x)
     classes = weight.shape[class_axis(blocks)]
     local = labels - first_class(classes, blocks)
     pulls = pulls_of(terms, cotangents, invalid, *weights_of(uniform_weights, bias, labels, blocks))
@@ -223,15 +241,18 @@ def _label_terms_bwd(residuals: Any, cotangents: Terms) -> tuple[Any, ...]:
         dz, of_weights, *parts = pulled(pulls, terms, z, weights, is_own, soft_cap, temperature)
         return (
             x_bar + by_hidden(dz, w),
-            put_weight(weight_bar, by_weight(x_first, dz), start, columns, blocks),
+            put_weight(weight_bar, by_weight(x_first, dz), start, columns, blocks, weight.dtype),
             None if bias is None else put(bias_bar, token_sum(dz), start, columns, blocks),
             None if weights is None else put(weights_bar, of_weights, start, columns, blocks),
             *jax.tree.map(jnp.add, of_options, parts),
         )
 
-    zeros = jax.tree.map(jnp.zeros_like, (weight, bias, uniform_weights, soft_cap, temperature))
-    start = shared((jnp.zeros(x.shape, nll.dtype), *zeros), hidden, weight, blocks)
+    weight_bar = jnp.zeros(weight.shape, jnp.uint16 if in_bits else weight.dtype)
+    zeros = jax.tree.map(jnp.zeros_like, (bias, uniform_weights, soft_cap, temperature))
+    start = shared((jnp.zeros(x.shape, nll.dtype), weight_bar, *zeros), hidden, weight, blocks)
     x_bar, weight_bar, bias_bar, weights_bar, *of_options = over_blocks(step, start, classes, blocks)
+    if in_bits:
+        weight_bar = lax.bitcast_convert_type(weight_bar, weight.dtype)
     x_bar, of_options = summed((x_bar, of_options), blocks)
     if where is not None:
         x_bar = jnp.where(where[..., None], x_bar, 0)

@@ -1,0 +1,341 @@
+"""The head of a language model: any size, all options, masks, bfloat16, memory, and the mean as one number."""
+
+import functools
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases.language import cross_entropy
+from jax.experimental import checkify
+
+import jaxloss
+
+F32, F64, BF16 = jnp.float32, jnp.float64, jnp.bfloat16
+linear, mean = jaxloss.linear_softmax_cross_entropy, jaxloss.mean_linear_softmax_cross_entropy
+DIM = 8
+SIZES = [(4096, 1), (513, 7), (4096, 1000), (3, 50257), (513, 50257), (1, 128256), (3, 128256)]
+
+
+def drawn(tokens: int, classes: int, dtype: Any = F32) -> tuple[dict[str, Any], dict[str, Any], Any, Any]:
+    """The data and the options that have gradients, the labels, and a mask over half of the tokens."""
+    rng = np.random.default_rng(tokens + classes)
+    data = {"hidden": 2 * rng.normal(size=(tokens, DIM)), "weight": rng.normal(size=(DIM, classes))}
+    options = {
+        "bias": np.where(np.arange(classes) % 11 == 1, -np.inf, rng.normal(size=classes)),
+        "label_smoothing": rng.uniform(0, 0.3, size=tokens),
+        "class_weights": rng.uniform(0.5, 2, size=classes),
+        "z_loss": rng.uniform(0.001, 0.01, size=tokens),
+        "soft_cap": np.asarray(5.0),
+        "temperature": rng.uniform(0.5, 2, size=tokens),
+    }
+    labels = rng.integers(0, classes, size=tokens)
+    labels = np.where(labels % 11 == 1, 0, labels)
+    where = np.arange(tokens) % 2 == 0
+    return (
+        {k: jnp.asarray(v, dtype) for k, v in data.items()},
+        {k: jnp.asarray(v, F32) for k, v in options.items()},
+        jnp.asarray(labels),
+        jnp.asarray(where),
+    )
+
+
+def with_gradients(loss: Any, data: Any, options: Any) -> tuple[Any, Any]:
+    """The losses, and the gradients of their sum with uneven factors."""
+
+    def total(data: Any, options: Any) -> Any:
+        losses = loss(data, options)
+        return jnp.sum(losses * jnp.linspace(0.5, 2.0, losses.size).astype(losses.dtype).reshape(losses.shape)), losses
+
+    (_, losses), gradients = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(data, options)
+    return losses, jax.tree.map(lambda x: np.asarray(x, np.float64), gradients)
+
+
+def wide(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), F64), tree)
+
+
+def naive_of(labels: Any, where: Any = True) -> Any:
+    def naive(data: Any, options: Any) -> Any:
+        return jnp.where(where, cross_entropy(data["hidden"], labels, data["weight"], **options), 0)
+
+    return naive
+
+
+def distance(x: Any, y: Any) -> float:
+    """|x − y| / |y|; 0 / 0 is 0."""
+    return float(np.linalg.norm(np.asarray(x) - np.asarray(y)) / max(np.linalg.norm(y), 1e-30))
+
+
+# --- Any size, against float64 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tokens", "classes"), SIZES)
+def test_all_options_at_once_and_half_the_tokens_nan(tokens: int, classes: int) -> None:
+    data, options, labels, where = drawn(tokens, classes)
+    bad = {**data, "hidden": jnp.where(where[:, None], data["hidden"], jnp.nan)}
+    ignored = jnp.where(where, labels, -100)
+    losses, gradients = with_gradients(
+        lambda data, options: linear(data["hidden"], data["weight"], ignored, **options, where=where), bad, options
+    )
+    with jax.enable_x64(True):
+        want_losses, want = with_gradients(naive_of(labels, where), wide(data), wide(options))
+        want_losses = np.asarray(want_losses)
+    # The loss of a single class is a logit squared, which may be near 0 as a sum of terms that are not.
+    near_zero = 1e-6 * float(np.mean(want_losses)) if classes == 1 else 0
+    np.testing.assert_allclose(losses, want_losses, rtol=1e-6, atol=near_zero)
+    assert np.all(np.asarray(losses)[~np.asarray(where)] == 0)
+    assert np.all(gradients[0]["hidden"][~np.asarray(where)] == 0)
+    for got, true in zip(jax.tree.leaves(gradients), jax.tree.leaves(want), strict=True):
+        assert distance(got, true) < 1e-5
+
+
+@pytest.mark.parametrize(("tokens", "classes"), [(513, 1000), (3, 50257)])
+def test_bfloat16_is_within_twice_the_error_of_full_float32_logits(tokens: int, classes: int) -> None:
+    data, _, labels, _ = drawn(tokens, classes, BF16)
+    losses, gradients = with_gradients(lambda data, _: linear(data["hidden"], data["weight"], labels), data, {})
+
+    def full(data: Any, _: Any) -> Any:
+        logits = data["hidden"].astype(F32) @ data["weight"].astype(F32)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+    full_losses, full_gradients = with_gradients(full, data, {})
+    with jax.enable_x64(True):
+        want_losses, want = with_gradients(naive_of(labels), wide(data), {})
+        want_losses = np.asarray(want_losses)
+    assert losses.dtype == F32
+    assert distance(losses, want_losses) <= 2 * distance(full_losses, want_losses)
+    for got, theirs, true in zip(*map(jax.tree.leaves, (gradients, full_gradients, want)), strict=True):
+        assert distance(got, true) <= 2 * distance(theirs, true)
+
+
+def test_a_vocabulary_padded_with_zeros_would_be_wrong() -> None:
+    """As a public kernel of another library is at 50257 classes: a padded class has a logit of 0, and a probability."""
+    data, _, labels, _ = drawn(3, 50257)
+    data["hidden"] = 0.1 * data["hidden"]
+    losses = linear(data["hidden"], data["weight"], labels)
+    with jax.enable_x64(True):
+        exact = wide(data)
+        want = np.asarray(naive_of(labels)(exact, {}))
+        padded = {**exact, "weight": jnp.pad(exact["weight"], ((0, 0), (0, -50257 % 4096)))}
+        wrong = np.asarray(naive_of(labels)(padded, {}))
+    np.testing.assert_allclose(losses, want, rtol=1e-6)
+    assert np.all(np.abs(wrong - want) > 1e-5 * np.abs(want))
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_blocks_and_layout_change_nothing(size: int) -> None:
+    with jax.enable_x64(True):
+        data, options, labels, where = drawn(4, 208)
+        data, options = wide(data), wide(options)
+        want = with_gradients(naive_of(labels, where), data, options)
+        for first in (False, True):
+
+            def loss(data: Any, options: Any, first: bool = first) -> Any:
+                weight = data["weight"].T if first else data["weight"]
+                static = {"block_size": size, "vocab_first": first, "where": where}
+                return linear(data["hidden"], weight, labels, **options, **static)
+
+            chex.assert_trees_all_close(with_gradients(loss, data, options), want, rtol=1e-9, atol=1e-12)
+
+
+def test_any_axes_of_tokens() -> None:
+    data, options, labels, where = drawn(6, 32)
+    want = linear(data["hidden"], data["weight"], labels, **options, where=where)
+    shape = (2, 3)
+    options = {k: v.reshape(shape) if v.shape == (6,) else v for k, v in options.items()}
+    hidden, labels, where = data["hidden"].reshape(*shape, DIM), labels.reshape(shape), where.reshape(shape)
+    np.testing.assert_allclose(
+        linear(hidden, data["weight"], labels, **options, where=where), want.reshape(shape), rtol=1e-6
+    )
+    assert linear(hidden[0, 0], data["weight"], labels[0, 0]).shape == ()
+    none = jnp.zeros((0, DIM))
+    assert linear(none, data["weight"], jnp.zeros(0, int)).shape == (0,)
+    value, slope = jax.value_and_grad(lambda w: mean(none, w, jnp.zeros(0, int)))(data["weight"])
+    assert value == 0
+    assert np.all(slope == 0)
+
+
+# --- Memory and products, counted without running anything ----------------------------------------------------------
+
+
+def step_of(loss: Any, tokens: int, dim: int, classes: int, dtype: Any) -> Any:
+    def total(hidden: Any, weight: Any, labels: Any) -> Any:
+        return jnp.mean(loss(hidden, weight, labels))
+
+    shapes = jax.ShapeDtypeStruct((tokens, dim), dtype), jax.ShapeDtypeStruct((dim, classes), dtype)
+    return jax.value_and_grad(total, (0, 1)), (*shapes, jax.ShapeDtypeStruct((tokens,), jnp.int32))
+
+
+@functools.cache
+def temporary_bytes(loss: Any, classes: int, dtype: Any, gradient: bool = True) -> int:
+    step, shapes = step_of(loss, 4096, 512, classes, dtype)
+    step = step if gradient else loss
+    return jax.jit(step).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(F32, 80e6), (BF16, 170e6)], ids=["float32", "bfloat16"])
+def test_memory(dtype: Any, most: float) -> None:
+    """The logits are 2,101 MB in float32; through optax a step takes 4,194 MB, and 5,505 MB in bfloat16."""
+    assert temporary_bytes(linear, 128256, dtype) < most
+    by_2048 = functools.partial(linear, block_size=2048)
+    more = temporary_bytes(by_2048, 2 * 128256, dtype) - temporary_bytes(by_2048, 128256, dtype)
+    # In bfloat16, on CPU, the gradient of the weight is copied once.
+    assert more < 4096 * 128256 * 4 / 100 + (dtype == BF16) * 512 * 128256 * 2
+
+
+def full_logits(hidden: Any, weight: Any, labels: Any) -> Any:
+    return optax.softmax_cross_entropy_with_integer_labels(hidden @ weight, labels)
+
+
+def test_memory_of_full_logits() -> None:
+    assert temporary_bytes(full_logits, 128256, F32) > 4e9
+    assert temporary_bytes(mean, 128256, F32) < 700e6
+    assert temporary_bytes(mean, 128256, F32, gradient=False) < 300e6
+
+
+def products(f: Any, *shapes: Any) -> int:
+    return str(jax.make_jaxpr(f)(*shapes)).count("dot_general[")
+
+
+def test_products() -> None:
+    """Four for a loss a token, three for the mean, and one for either without a gradient."""
+    for loss, count in ((linear, 4), (mean, 3)):
+        step, shapes = step_of(loss, 4096, 64, 32000, F32)
+        assert products(loss, *shapes) == 1
+        assert products(step, *shapes) == count
+
+
+# --- The mean as one number -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "first"), [(None, False), (5, True)])
+def test_the_mean_is_that_of_the_losses(size: int | None, first: bool) -> None:
+    with jax.enable_x64(True):
+        data, options, labels, where = drawn(13, 80)
+        data, options = wide(data), wide(options)
+        bad = {**data, "hidden": jnp.where(where[:, None], data["hidden"], jnp.nan)}
+        options["weights"] = jnp.linspace(0.5, 2, 13)
+
+        def ours(data: Any, options: Any) -> Any:
+            weight = data["weight"].T if first else data["weight"]
+            static = {"block_size": size, "vocab_first": first, "where": where}
+            return mean(data["hidden"], weight, jnp.where(where, labels, -100), **options, **static)
+
+        def naive(data: Any, options: Any) -> Any:
+            weights = jnp.where(where, options["weights"], 0)
+            others = {k: v for k, v in options.items() if k != "weights"}
+            return jnp.sum(weights * naive_of(labels, where)(data, others)) / jnp.sum(weights)
+
+        def derivatives(f: Any, at: Any) -> Any:
+            gradient = jax.grad(f, (0, 1))
+            tangents = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=F64)).reshape(x.shape), at)
+
+            def along(*at: Any) -> Any:
+                return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient(*at), tangents)))
+
+            (value, slope), forward = jax.jvp(jax.value_and_grad(f, (0, 1)), at, tangents)
+            return value, slope, forward, jax.grad(along, (0, 1))(*at)
+
+        want = jax.jit(functools.partial(derivatives, naive))((data, options))
+        chex.assert_trees_all_close(jax.jit(ours)(bad, options), want[0], rtol=1e-10)
+        chex.assert_trees_all_close(
+            jax.jit(functools.partial(derivatives, ours))((bad, options)), want, rtol=1e-8, atol=1e-10
+        )
+        scaled = jax.grad(lambda *at: -3 * ours(*at), (0, 1))(bad, options)
+        chex.assert_trees_all_close(scaled, jax.tree.map(lambda x: -3 * x, want[1]), rtol=1e-8, atol=1e-10)
+        nothing = jax.value_and_grad(lambda x: mean(x, data["weight"], labels, where=False))(bad["hidden"])
+        assert nothing[0] == 0
+        assert np.all(nothing[1] == 0)
+
+
+@pytest.mark.parametrize("dtype", [BF16, jnp.float16, F32], ids=str)
+def test_the_mean_in_every_dtype(dtype: Any) -> None:
+    data, _, labels, _ = drawn(600, 1000, dtype)
+    got = jax.value_and_grad(lambda d: mean(d["hidden"], d["weight"], labels))(data)
+    want = jax.value_and_grad(lambda d: jnp.mean(full_logits(d["hidden"].astype(F32), d["weight"].astype(F32), labels)))(
+        data
+    )
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
+    assert got[0].dtype == F32
+    for x, y in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1]), strict=True):
+        assert x.dtype == dtype
+        assert distance(x.astype(F32), y.astype(F32)) < {BF16: 5e-3, F32: 1e-5}.get(dtype, 1e-3)
+
+
+# --- In use ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [linear, mean], ids=["losses", "mean"])
+def test_training_step(loss: Any) -> None:
+    """A jitted optax step over several, with remat, follows the one of full logits."""
+    data, _, labels, where = drawn(32, 100)
+    optimizer = optax.adam(1e-2)
+
+    def trained(objective: Any) -> Any:
+        def step(carry: Any, _: Any) -> Any:
+            parameters, state = carry
+            value, slope = jax.value_and_grad(jax.checkpoint(objective))(parameters)
+            updates, state = optimizer.update(slope, state)
+            return (optax.apply_updates(parameters, updates), state), value
+
+        return jax.jit(lambda data: jax.lax.scan(step, (data, optimizer.init(data)), length=5))(data)
+
+    def ours(parameters: Any) -> Any:
+        losses = loss(jnp.tanh(parameters["hidden"]), parameters["weight"], labels, where=where, block_size=32)
+        return losses if loss is mean else jaxloss.mean(losses, where=where)
+
+    def full(parameters: Any) -> Any:
+        return jaxloss.mean(full_logits(jnp.tanh(parameters["hidden"]), parameters["weight"], labels), where=where)
+
+    ((got, _), values), ((want, _), want_values) = trained(ours), trained(full)
+    np.testing.assert_allclose(values, want_values, rtol=1e-5)
+    chex.assert_trees_all_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("label", [-1, 20])
+@pytest.mark.parametrize("loss", [linear, mean], ids=["losses", "mean"])
+def test_a_label_out_of_range_is_loud(loss: Any, label: int) -> None:
+    data, _, _, _ = drawn(3, 20)
+    labels = jnp.asarray([0, label, 2])
+    losses, slopes = jax.value_and_grad(lambda x: jnp.sum(loss(x, data["weight"], labels)))(data["hidden"])
+    assert np.isnan(losses)
+    assert np.all(np.isnan(slopes[1]))
+    error, _ = checkify.checkify(jax.jit(loss))(data["hidden"], data["weight"], labels)
+    with pytest.raises(Exception, match="labels must be from 0 to 19 where they are not masked by `where`"):
+        error.throw()
+
+
+@pytest.mark.parametrize("loss", [linear, mean], ids=["losses", "mean"])
+def test_bad_input_raises(loss: Any) -> None:
+    x, w, y = jnp.ones((3, 4)), jnp.ones((4, 5)), jnp.zeros(3, int)
+    with pytest.raises(TypeError, match="hidden must be floating point, got int32"):
+        loss(y, w, y)
+    with pytest.raises(TypeError, match="weight must be floating point, got int32"):
+        loss(x, w.astype(int), y)
+    with pytest.raises(ValueError, match=r"hidden must be one vector a token, .* got a scalar"):
+        loss(1.0, w, y)
+    with pytest.raises(ValueError, match=r"weight must be \[D, V\] .* D = 4, .* got \(5, 4\)"):
+        loss(x, w.T, y)
+    with pytest.raises(ValueError, match=r"weight must be \[V, D\] .* D = 4, .* got \(4, 5\)"):
+        loss(x, w, y, vocab_first=True)
+    with pytest.raises(ValueError, match=r"weight must be .* got \(4, 0\)"):
+        loss(x, w[:, :0], y)
+    with pytest.raises(TypeError, match="vocab_first must be True or False, got 1"):
+        loss(x, w, y, vocab_first=1)
+    with pytest.raises(TypeError, match="labels must be integers"):
+        loss(x, w, x[:, 0])
+    with pytest.raises(ValueError, match=r"labels must be one a token of hidden, \(3,\), got \(1,\)"):
+        loss(x, w, y[:1])
+    with pytest.raises(ValueError, match=r"bias must broadcast to the shape of the classes, \(5,\), got \(3,\)"):
+        loss(x, w, y, bias=jnp.ones(3))
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        loss(x, w, y, temperature=0.0)
+    with pytest.raises(ValueError, match="where must broadcast to the shape of the tokens"):
+        loss(x, w, y, where=jnp.ones(2, bool))
+    for size, error in ((0, ValueError), (2.5, TypeError)):
+        with pytest.raises(error, match="block_size must be"):
+            loss(x, w, y, block_size=size)
