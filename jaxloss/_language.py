@@ -1,10 +1,12 @@
 """The head of a language model and its loss in one: hidden states against a vocabulary, without the logits."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jaxloss import _check, _linear, _linear_mean, _linear_softmax, _rules
@@ -85,7 +87,7 @@ def linear_softmax_cross_entropy(
     hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
     options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
-    return _rules.compiled(_cross_entropy, hidden, weight, labels, *options, where, blocks)
+    return _compiled(_cross_entropy, _spec(hidden), hidden, weight, labels, *options, where, blocks)
 
 
 def mean_linear_softmax_cross_entropy(
@@ -160,9 +162,23 @@ def mean_linear_softmax_cross_entropy(
     factor = _check.option("weights", weights, _check.examples(logits))
     rows = _linear_mean.token_blocks(block_size, labels.size, logits.shape[-1])
     blocks = Blocks(1, logits.shape[-1], vocab_first, axis_name)
-    return _rules.compiled(
-        _mean, hidden, weight, labels, factor, *options, where, blocks, rows, _linear_mean.Batch(batch_axis_name)
-    )
+    batch = _linear_mean.Batch(batch_axis_name)
+    return _compiled(_mean, PartitionSpec(), hidden, weight, labels, factor, *options, where, blocks, rows, batch)
+
+
+def _compiled(core: Callable[..., Array], spec: PartitionSpec, *args: Any) -> Array:
+    """`core(*args)`, compiled. On a mesh with explicit axes, it is left to XLA to divide the work, as on any other."""
+    meshes = [jax.typeof(x).sharding.mesh for x in jax.tree.leaves(args)]
+    mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+    if mesh is None:
+        return _rules.compiled(core, *args)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return jax.sharding.auto_axes(core, out_sharding=spec)(*args)
+
+
+def _spec(hidden: Array) -> PartitionSpec:
+    """How the tokens are divided over the explicit axes of a mesh."""
+    return PartitionSpec(*jax.typeof(hidden).sharding.spec[: hidden.ndim - 1])
 
 
 def _tokens(

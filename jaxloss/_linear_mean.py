@@ -154,7 +154,8 @@ def _of_block(tokens: Tokens, head: Head, blocks: Blocks) -> Any:
 
 
 def _with_gradients(tokens: Tokens, head: Head, blocks: Blocks) -> tuple[Array, Tokens, Head]:
-    """The losses of some tokens, and the gradients of Σ factor · loss."""
+    """The losses of some tokens, and this device's part of the gradients of Σ factor · loss."""
+    own_part = shared((head.soft_cap, tokens.temperature), tokens.hidden, head.weight, blocks)
     x, w, labels, invalid, z, weights, terms, own, loss = _of_block(tokens, head, blocks)
     _, pullback = jax.vjp(loss_of, terms, own, tokens.smoothing, tokens.z_loss)
     terms_bar, own_bar, smoothing_bar, z_loss_bar = pullback(tokens.factor)
@@ -165,7 +166,7 @@ def _with_gradients(tokens: Tokens, head: Head, blocks: Blocks) -> tuple[Array, 
     if uniform is not None:
         uniform = jnp.where(occurs(head.bias, uniform), uniform, 0)
     z = z if head.bias is None else z + head.bias
-    dz, weights_bar, cap_bar, temperature_bar = pulled(pulls, terms, z, uniform, is_own, head.soft_cap, tokens.temperature)
+    dz, weights_bar, cap_bar, temperature_bar = pulled(pulls, terms, z, uniform, is_own, *own_part)
     class_weights_bar = None
     if own_bar is not None:
         _, pullback = jax.vjp(lambda of_class: of_label(of_class, labels, blocks), head.class_weights)

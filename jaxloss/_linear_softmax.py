@@ -222,6 +222,7 @@ def _gradients_in_bits_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 def _gradients(residuals: Any, cotangents: Terms, in_bits: bool = False) -> tuple[Any, ...]:
     args, nll, lse = residuals
     hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks = args
+    soft_cap, temperature = shared((soft_cap, temperature), hidden, weight, blocks)  # each device has its own part
     terms, cotangents = Terms(nll, lse, None, nll), masked(cotangents, where)
     x, labels, invalid = prepared(hidden, weight, labels, where, blocks)
     x_first = transposed(x)

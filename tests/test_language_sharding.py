@@ -1,0 +1,194 @@
+"""The head of a language model over several devices and processes, and what crosses between them."""
+
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxloss
+
+TOKENS, DIM, CLASSES = 64, 16, 4096
+LOSSES = [
+    pytest.param(partial(jaxloss.linear_softmax_cross_entropy, block_size=1024), id="losses"),
+    pytest.param(partial(jaxloss.mean_linear_softmax_cross_entropy, block_size=16), id="mean"),
+]
+SPLITS = [("data", None), (None, "vocab"), ("data", "vocab"), (None, ("data", "vocab"))]
+OPTIONS = {"soft_cap": jnp.asarray(5.0), "temperature": jnp.asarray(0.7)}
+
+
+def drawn() -> dict[str, Any]:
+    keys = jax.random.split(jax.random.key(0), 5)
+    return {
+        "hidden": jax.random.normal(keys[0], (TOKENS, DIM)),
+        "weight": jax.random.normal(keys[1], (DIM, CLASSES)),
+        "bias": jax.random.normal(keys[2], (CLASSES,)),
+        "class_weights": jax.random.uniform(keys[3], (CLASSES,), minval=0.5),
+        "labels": jax.random.randint(keys[4], (TOKENS,), 0, CLASSES),
+    }
+
+
+def specs(tokens: Any, classes: Any) -> dict[str, Any]:
+    of_classes = P(classes)
+    return {
+        "hidden": P(tokens, None),
+        "weight": P(None, classes),
+        "bias": of_classes,
+        "class_weights": of_classes,
+        "labels": P(tokens),
+    }
+
+
+def total(loss: Any, data: dict[str, Any], options: dict[str, Any], **static: Any) -> Any:
+    given = {k: v for k, v in data.items() if k not in ("hidden", "weight", "labels")}
+    given |= {"label_smoothing": 0.1, "z_loss": 0.01, **options}
+    return jnp.mean(loss(data["hidden"], data["weight"], data["labels"], **given, **static))
+
+
+def slopes(of_data: Any) -> Any:
+    """Value, and gradients by all that has some."""
+
+    def step(data: dict[str, Any], options: dict[str, Any]) -> Any:
+        floats = {k: v for k, v in data.items() if k != "labels"}
+        return jax.value_and_grad(lambda f, o: of_data({**f, "labels": data["labels"]}, o), (0, 1))(floats, options)
+
+    return jax.jit(step)
+
+
+def collectives(program: Any) -> list[str]:
+    kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+    return re.findall(rf"= (\(?\w+\[[\d,]*\].*? (?:{kinds}))(?:-start)?\(", program.as_text())
+
+
+def numbers(collective: str) -> int:
+    """The size of the largest array that is sent."""
+    sizes = [[int(n) for n in shape.split(",") if n] for shape in re.findall(r"\[([\d,]*)\]", collective)]
+    return max(int(jnp.prod(jnp.asarray(size))) if size else 1 for size in sizes)
+
+
+def assert_only_small_sums(program: Any, tokens: Any, classes: Any) -> None:
+    """Sums of what there is one of a token, of the gradient of the hidden states, and of that of a part of the weight.
+
+    What there is one of a token may be gathered, for the gradient by the class weights.
+    """
+    sent = collectives(program)
+    assert sent
+    assert all(one.endswith("all-reduce") or numbers(one) <= TOKENS for one in sent), sent
+    if tokens is None:  # nothing is summed over the tokens
+        assert all(numbers(one) <= TOKENS * DIM for one in sent), sent
+    assert all(numbers(one) <= max(TOKENS * DIM, DIM * CLASSES // (1 if classes is None else 4)) for one in sent), sent
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
+@pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_sharded_arguments(loss: Any, tokens: Any, classes: Any, kind: Any) -> None:
+    data, step = drawn(), slopes(partial(total, loss))
+    want = step(data, OPTIONS)
+    mesh = jax.make_mesh((2, 4), ("data", "vocab"), axis_types=(kind, kind))
+    with jax.set_mesh(mesh):
+        places = {k: NamedSharding(mesh, spec) for k, spec in specs(tokens, classes).items()}
+        placed = jax.device_put(data, places)
+        program = step.lower(placed, OPTIONS).compile()
+        got = program(placed, OPTIONS)
+    chex.assert_trees_all_close(jax.device_get(got), jax.device_get(want), rtol=2e-5, atol=1e-6)
+    for name in ("hidden", "weight"):
+        assert got[1][0][name].sharding.is_equivalent_to(places[name], 2)
+    assert_only_small_sums(program, tokens, classes)
+
+
+@pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_shard_map(loss: Any, tokens: Any, classes: Any) -> None:
+    data = drawn()
+    want = slopes(partial(total, loss))(data, OPTIONS)
+    mesh = jax.make_mesh((2, 4), ("data", "vocab"), axis_types=(AxisType.Auto,) * 2)
+
+    def local(data: Any, options: Any) -> Any:
+        if loss.func is jaxloss.mean_linear_softmax_cross_entropy:
+            return total(loss, data, options, axis_name=classes, batch_axis_name=tokens)
+        mean = total(loss, data, options, axis_name=classes)
+        return mean if tokens is None else jax.lax.pmean(mean, tokens)
+
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=(specs(tokens, classes), P()), out_specs=P())
+    step = slopes(mapped)
+    program = step.lower(data, OPTIONS).compile()
+    chex.assert_trees_all_close(program(data, OPTIONS), want, rtol=2e-5, atol=1e-6)
+    assert_only_small_sums(program, tokens, classes)
+    if classes is not None:  # the gradient of the hidden states is summed once
+        own = TOKENS // (1 if tokens is None else 2)
+        assert len([one for one in collectives(program) if f"f32[{own},{DIM}]" in one]) == 1
+
+
+def test_sharded_logits() -> None:
+    """Cross-entropy of logits that are divided by classes: sums of one number a token."""
+    mesh = jax.make_mesh((2, 4), ("data", "vocab"), axis_types=(AxisType.Auto,) * 2)
+    logits, labels = jax.random.normal(jax.random.key(0), (TOKENS, CLASSES)), drawn()["labels"]
+    loss = jaxloss.softmax_cross_entropy_with_integer_labels
+    step = jax.jit(jax.value_and_grad(lambda z, y: jnp.mean(loss(z, y))))
+    want = step(logits, labels)
+    for tokens, classes in SPLITS:
+        placed = [jax.device_put(x, NamedSharding(mesh, s)) for x, s in ((logits, P(tokens, classes)), (labels, P(tokens)))]
+        program = step.lower(*placed).compile()
+        chex.assert_trees_all_close(program(*placed), want, rtol=1e-5, atol=1e-8)
+        sent = collectives(program)
+        assert all(one.endswith("all-reduce") and numbers(one) <= 64 * TOKENS for one in sent), sent
+
+
+# One of two processes with two devices each: the same step as on one device, with the vocabulary over all four.
+PROCESS = """
+    import sys
+    import jax
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec as P
+    import jaxloss
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(8, 4)).astype("f"), rng.normal(size=(4, 64)).astype("f"), rng.integers(0, 64, 8)
+    def step(x, w, y):
+        return jax.value_and_grad(lambda x, w: jnp.mean(jaxloss.linear_softmax_cross_entropy(x, w, y)), (0, 1))(x, w)
+    want = jax.jit(step)(*data)
+    mesh = jax.make_mesh((2, 2), ("data", "vocab"))
+    specs = P("data", None), P(None, "vocab"), P("data")
+    placed = [jax.make_array_from_callback(x.shape, NamedSharding(mesh, s), lambda i, x=x: x[i])
+              for x, s in zip(data, specs)]
+    value, slopes = jax.jit(step)(*placed)
+    np.testing.assert_allclose(value, want[0], rtol=1e-6)
+    for got, whole in zip(slopes, want[1]):
+        for part in got.addressable_shards:
+            np.testing.assert_allclose(part.data, np.asarray(whole)[part.index], rtol=1e-5, atol=1e-7)
+    print("agreed", len(jax.devices()))
+"""
+
+
+def test_two_processes() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-c", textwrap.dedent(PROCESS), address]
+    folder = Path(__file__).parents[1]
+    running = [
+        subprocess.Popen([*command, str(rank)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=120)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert all("agreed 4" in text for text in said), said
