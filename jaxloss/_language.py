@@ -166,7 +166,77 @@ def mean_linear_softmax_cross_entropy(
     return _compiled(_mean, PartitionSpec(), hidden, weight, labels, factor, *options, where, blocks, rows, batch)
 
 
-def _compiled(core: Callable[..., Array], spec: PartitionSpec, *args: Any) -> Array:
+def token_log_probs(
+    hidden: Float[ArrayLike, "*tokens dim"],
+    weight: Float[ArrayLike, "dim vocab"],
+    labels: Int[ArrayLike, "*tokens"],
+    *,
+    bias: Float[ArrayLike, " vocab"] | None = None,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    temperature: Float[ArrayLike, "..."] = 1.0,
+    vocab_first: bool = False,
+    block_size: int | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> tuple[Float[Array, "*tokens"], Float[Array, "*tokens"], Bool[Array, "*tokens"]]:
+    """The log-probability of each token, the log-sum-exp of its scores, and whether it was the most probable one.
+
+    For policy gradients, preference losses and perplexity, and for accuracy beside a loss at no cost: all three come
+    from the one pass over the vocabulary that `linear_softmax_cross_entropy` takes, which is −log p.
+
+    Formula: log p_y = s_y − lse(s), and lse(s), of the scores of `linear_softmax_cross_entropy`. Derivative by sₖ:
+    1[k = y] − pₖ, and pₖ.
+
+    Args:
+        hidden: x, the last hidden states, one vector a token.
+        weight: W, one vector a class of the vocabulary, of any size.
+        labels: the class that came, from 0 to vocab − 1. Out of range and not masked: NaN, and not the most probable.
+        bias: b, one number a class, differentiable; −inf for a class that cannot occur.
+        soft_cap: c > 0, the bound that tanh puts on the logits, differentiable.
+        temperature: T > 0, divides the scores; broadcasts to the tokens, differentiable.
+        vocab_first: whether `weight` is [vocab, dim], as a table of embeddings is.
+        block_size: about how many classes to take at a time, as in `linear_softmax_cross_entropy`.
+        axis_name: the mesh axis of `shard_map` over whose devices the vocabulary is divided, as there.
+        where: which tokens count.
+
+    Returns:
+        The log-probability and the log-sum-exp of each token, in nats, in float32 or wider, 0 where masked; and whether
+        no class has a higher score than the label, False where masked. A tie counts as right.
+
+    Raises:
+        TypeError: `hidden`, `weight` or an option is not floating point, `labels` are not integers, `block_size` is not
+            an integer, `vocab_first` is not a bool, or `where` is not boolean.
+        ValueError: `weight` or `labels` do not have the shape that `hidden` asks for, an option or `where` does not
+            broadcast or is out of its domain, or `block_size` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> hidden, weight = jnp.array([[1.0, 0.0]]), jnp.array([[1.2, -0.8, -0.5], [0.0, 1.0, -1.0]])
+        >>> log_probs, log_sum_exp, is_top = jaxloss.token_log_probs(hidden, weight, jnp.array([0]))
+        >>> print(log_probs, log_sum_exp, is_top)
+        [-0.2761297] [1.4761298] [ True]
+
+    References:
+        Wijmans, Huval, Hertzberg, Koltun and Krähenbühl, Cut Your Losses in Large-Vocabulary Language Models, 2025
+    """
+    hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
+    bias, _, _, _, soft_cap, temperature = _options(logits, bias, 0.0, None, 0.0, soft_cap, temperature)
+    blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
+    options = bias, soft_cap, temperature, where, blocks
+    return _compiled(_log_probs, (_spec(hidden),) * 3, hidden, weight, labels, *options)
+
+
+def _log_probs(
+    hidden: Array, weight: Array, labels: Array, bias: Any, soft_cap: Any, temperature: Any, where: Any, blocks: Blocks
+) -> tuple[Array, Array, Array]:
+    bias, soft_cap, temperature = (_rules.wide(x, hidden, weight) for x in (bias, soft_cap, temperature))
+    arguments = hidden, weight, bias, labels, None, soft_cap, temperature, where, blocks
+    terms = _rules.call(_linear_softmax.label_terms, *arguments, apart=blocks.axis_name)
+    is_top = terms.lead >= 0
+    return -terms.nll, terms.lse, is_top if where is None else is_top & where
+
+
+def _compiled(core: Callable[..., Any], spec: Any, *args: Any) -> Any:
     """`core(*args)`, compiled. On a mesh with explicit axes, it is left to XLA to divide the work, as on any other."""
     meshes = [jax.typeof(x).sharding.mesh for x in jax.tree.leaves(args)]
     mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)

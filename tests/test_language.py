@@ -266,6 +266,35 @@ def test_the_mean_in_every_dtype(dtype: Any) -> None:
         assert distance(x.astype(F32), y.astype(F32)) < {BF16: 5e-3, F32: 1e-5}.get(dtype, 1e-3)
 
 
+def test_log_probs_and_accuracy_in_one_pass() -> None:
+    with jax.enable_x64(True):
+        data, options, labels, where = drawn(13, 80)
+        data, options = wide(data), {k: v for k, v in wide(options).items() if k in ("bias", "soft_cap", "temperature")}
+        best = jnp.argmax(data["hidden"] @ data["weight"] + options["bias"], axis=-1)
+        labels = jnp.where(jnp.arange(13) % 3 == 0, best, labels)
+        ignored, bad = jnp.where(where, labels, -100), jnp.where(where[:, None], data["hidden"], jnp.nan)
+        mix = jnp.linspace(-1, 2, 13)
+
+        def ours(data: Any, options: Any) -> Any:
+            log_probs, lse, _ = jaxloss.token_log_probs(data["hidden"], data["weight"], ignored, **options, where=where)
+            return log_probs + mix * lse
+
+        def naive(data: Any, options: Any) -> Any:
+            cost = naive_of(labels, where)
+            lse = jnp.sqrt(naive_of(labels, where)(data, {**options, "z_loss": 1.0}) - cost(data, options))
+            return -cost(data, options) + mix * jnp.where(where, lse, 0)
+
+        want = with_gradients(naive, {**data, "hidden": data["hidden"]}, options)
+        got = with_gradients(ours, {**data, "hidden": bad}, options)
+        kept = np.asarray(where)
+        np.testing.assert_allclose(got[0], np.where(kept, want[0], 0), rtol=1e-9)
+        np.testing.assert_allclose(got[1][0]["weight"], np.nan_to_num(want[1][0]["weight"]), rtol=1e-7, atol=1e-9)
+        *_, is_top = jaxloss.token_log_probs(bad, data["weight"], ignored, **options, where=where, block_size=16)
+        np.testing.assert_array_equal(is_top, (labels == best) & where)
+        *_, tied = jaxloss.token_log_probs(jnp.zeros((2, DIM)), data["weight"], jnp.asarray([7, -1]))
+        np.testing.assert_array_equal(tied, [True, False])
+
+
 # --- In use ---------------------------------------------------------------------------------------------------------
 
 

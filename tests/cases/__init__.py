@@ -57,4 +57,5 @@ OTHERS = {
     "r1_penalty",
     "smooth_labels",
     "sum",
+    "token_log_probs",
 }
