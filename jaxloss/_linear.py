@@ -9,10 +9,11 @@ more devices than there are stripes, each device so has its part of every block,
 left over at the end of the stripes is a smaller block of its own: nothing is padded.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +72,11 @@ def taken(x: Array, start: Any, columns: int, blocks: Blocks) -> Array:
     *batch, classes = x.shape
     parts = x.reshape(*batch, blocks.stripes, classes // blocks.stripes)
     return lax.dynamic_slice_in_dim(parts, start, columns, axis=-1).reshape(*batch, blocks.stripes * columns)
+
+
+def taken_or_none(x: Any, start: Any, columns: int, blocks: Blocks) -> Any:
+    """The block of an option [V]."""
+    return None if x is None else taken(x, start, columns, blocks)
 
 
 def put(x: Array, block: Array, start: Any, columns: int, blocks: Blocks) -> Array:
@@ -205,3 +211,74 @@ def scores(z: Array, soft_cap: Array | None, temperature: Array | None) -> Array
     if temperature is not None:
         s = s / temperature[..., None]
     return jnp.where(occurs, s, -jnp.inf)
+
+
+# --- Gradients ------------------------------------------------------------------------------------------------------
+
+
+class Head(NamedTuple):
+    """What scores are made of; all but the first two may be None."""
+
+    hidden: Array  # in the dtype of the products, and harmless in a masked token
+    weight: Array
+    bias: Any
+    soft_cap: Any
+    temperature: Any
+
+
+def gradients(of_scores: Callable[..., Any], held: Any, head: Head, of_class: Any, blocks: Blocks) -> tuple[Head, Any]:
+    """The gradients by a head and by an array [V] or None, of what has these gradients by a block of them.
+
+    `of_scores(held, s, of_class, places)` gives those by a block of scores and of the array, for the places of its
+    classes. Each block goes into the gradient of the weight once; that of the hidden states is summed up in float32 or
+    wider.
+    """
+    rule = _gradients_in_bits if head.weight.dtype.itemsize == 2 else _gradients
+    return rule(of_scores, held, head, of_class, blocks)
+
+
+def _gradients(
+    of_scores: Callable[..., Any], held: Any, head: Head, of_class: Any, blocks: Blocks, in_bits: bool = False
+) -> tuple[Head, Any]:
+    x, weight, bias, soft_cap, temperature = head
+    classes, x_first = weight.shape[class_axis(blocks)], transposed(x)
+    soft_cap, temperature = shared((soft_cap, temperature), x, weight, blocks)  # each device makes its own part
+
+    def step(carry: Any, start: Any, columns: int) -> Any:
+        head_bar, class_bar = carry
+        w = taken_weight(weight, start, columns, blocks, x.dtype)
+        z = product(x, w) if bias is None else product(x, w) + taken(bias, start, columns, blocks)
+        s, pullback = jax.vjp(scores, z, soft_cap, temperature)
+        some = taken_or_none(of_class, start, columns, blocks)
+        ds, some_bar = of_scores(held, s, some, places(start, columns, classes, blocks))
+        dz, *parts = pullback(ds)
+        return Head(
+            head_bar.hidden + by_hidden(dz, w),
+            put_weight(head_bar.weight, by_weight(x_first, dz), start, columns, blocks, weight.dtype),
+            None if bias is None else put(head_bar.bias, token_sum(dz), start, columns, blocks),
+            *jax.tree.map(jnp.add, [head_bar.soft_cap, head_bar.temperature], parts),
+        ), None if of_class is None else put(class_bar, some_bar, start, columns, blocks)
+
+    zeros = Head(
+        jnp.zeros(x.shape, _rules.wide_dtype(x, weight)),
+        jnp.zeros(weight.shape, jnp.uint16 if in_bits else weight.dtype),
+        *jax.tree.map(jnp.zeros_like, (bias, soft_cap, temperature)),
+    )
+    start = shared((zeros, jax.tree.map(jnp.zeros_like, of_class)), x, weight, blocks)
+    head_bar, class_bar = over_blocks(step, start, classes, blocks)
+    if in_bits:
+        head_bar = head_bar._replace(weight=lax.bitcast_convert_type(head_bar.weight, weight.dtype))
+    x_bar, cap_bar, temperature_bar = summed((head_bar.hidden, head_bar.soft_cap, head_bar.temperature), blocks)
+    return head_bar._replace(hidden=x_bar, soft_cap=cap_bar, temperature=temperature_bar), class_bar
+
+
+# On CPU, XLA carries a 16-bit float array through a loop in float32, and changes all of it at each step; integers not.
+# They have no derivative, and so the second derivatives come from a loop over floats.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _gradients_in_bits(of_scores: Callable[..., Any], held: Any, head: Head, of_class: Any, blocks: Blocks) -> Any:
+    return _gradients(of_scores, held, head, of_class, blocks, in_bits=True)
+
+
+@_gradients_in_bits.defjvp
+def _gradients_in_bits_jvp(of_scores: Callable[..., Any], primals: Any, tangents: Any) -> tuple[Any, Any]:
+    return jax.jvp(functools.partial(_gradients, of_scores), primals, tangents)

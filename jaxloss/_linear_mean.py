@@ -24,6 +24,7 @@ from jaxloss._linear import (
     place_of,
     places,
     product,
+    scores,
     shared,
     summed,
     taken_weight,
@@ -37,8 +38,8 @@ from jaxloss._linear_softmax import (
     of_all_devices,
     of_label,
     prepared,
-    pulled,
     pulls_of,
+    slopes,
     terms_of,
     weights_of,
     with_block,
@@ -161,12 +162,14 @@ def _with_gradients(tokens: Tokens, head: Head, blocks: Blocks) -> tuple[Array, 
     terms_bar, own_bar, smoothing_bar, z_loss_bar = pullback(tokens.factor)
     pulls = pulls_of(terms, terms_bar, invalid, *weights)
     classes = w.shape[1]
-    is_own = places(0, classes, classes, blocks) == (labels - first_class(classes, blocks))[:, None]
     uniform = head.uniform_weights
     if uniform is not None:
         uniform = jnp.where(occurs(head.bias, uniform), uniform, 0)
     z = z if head.bias is None else z + head.bias
-    dz, weights_bar, cap_bar, temperature_bar = pulled(pulls, terms, z, uniform, is_own, *own_part)
+    s, pullback = jax.vjp(scores, z, *own_part)
+    local = labels - first_class(classes, blocks)
+    ds, weights_bar = slopes((pulls, terms, local), s, uniform, places(0, classes, classes, blocks))
+    dz, cap_bar, temperature_bar = pullback(ds)
     class_weights_bar = None
     if own_bar is not None:
         _, pullback = jax.vjp(lambda of_class: of_label(of_class, labels, blocks), head.class_weights)

@@ -16,25 +16,21 @@ from jaxtyping import Array
 from jaxloss import _numerics, _rules, _softmax
 from jaxloss._linear import (
     Blocks,
-    by_hidden,
-    by_weight,
+    Head,
     class_axis,
     first_class,
+    gradients,
     highest,
     over_blocks,
     place_of,
-    places,
     product,
     product_dtype,
-    put,
-    put_weight,
     scores,
     shared,
     summed,
-    taken,
+    taken_or_none,
     taken_weight,
     token_sum,
-    transposed,
 )
 
 
@@ -139,19 +135,17 @@ def pulls_of(terms: Terms, cotangents: Terms, invalid: Array, own_weight: Any, m
     return Pulls(pull + invalid, own + invalid, even)
 
 
-def pulled(
-    pulls: Pulls, terms: Terms, z: Array, weights: Any, is_own: Array, soft_cap: Any, temperature: Any
-) -> tuple[Array, Any, Any, Any]:
-    """The gradients by the logits of a block, by its weights, and the block's part of those by cap and temperature."""
-    s, pullback = jax.vjp(scores, z, soft_cap, temperature)
+def slopes(held: tuple[Pulls, Terms, Array], s: Array, weights: Any, places: Array) -> tuple[Array, Any]:
+    """The gradients by a block of scores and by its weights, for the labels as places of this device's classes."""
+    pulls, terms, labels = held
+    is_own = places == labels[..., None]
     ds = pulls.pull[..., None] * jnp.exp(s - terms.lse[..., None])
     weights_bar = None
     if weights is not None:
         ds = ds - pulls.even[..., None] * weights
         gap = jnp.where(s > -jnp.inf, terms.lse[..., None] - jnp.where(s > -jnp.inf, s, 0), 0)
         weights_bar = token_sum(pulls.even[..., None] * jnp.where(is_own, terms.nll[..., None], gap))
-    dz, *of_options = pullback(jnp.where(is_own, pulls.own[..., None], ds))
-    return dz, weights_bar, *of_options
+    return jnp.where(is_own, pulls.own[..., None], ds), weights_bar
 
 
 # The rule saves bytes: it keeps its arguments and two numbers a token. Autodiff would keep every block of the scores.
@@ -187,7 +181,7 @@ def _label_terms_value(
     local = labels - first_class(classes, blocks)
 
     def step(sums: Sums, start: Any, columns: int) -> Sums:
-        b, w = (taken_or_none(a, start, columns, blocks, invalid.dtype) for a in (bias, uniform_weights))
+        b, w = (taken_or_none(a, start, columns, blocks) for a in (bias, uniform_weights))
         z = product(x, taken_weight(weight, start, columns, blocks, x.dtype))
         return with_block(sums, z, b, w, place_of(local, start, columns, classes, blocks), soft_cap, temperature)
 
@@ -203,61 +197,20 @@ def _label_terms_fwd(*args: Any) -> tuple[Terms, Any]:
 
 
 def _label_terms_bwd(residuals: Any, cotangents: Terms) -> tuple[Any, ...]:
-    (_, weight, *_), _, _ = residuals
-    return (_gradients_in_bits if weight.dtype.itemsize == 2 else _gradients)(residuals, cotangents)
-
-
-# On CPU, XLA carries a 16-bit float array through a loop in float32, and changes all of it at each step; integers not.
-# They have no derivative, and so the second derivatives come from a loop over floats.
-@jax.custom_jvp
-def _gradients_in_bits(residuals: Any, cotangents: Terms) -> tuple[Any, ...]:
-    return _gradients(residuals, cotangents, in_bits=True)
-
-
-@_gradients_in_bits.defjvp
-def _gradients_in_bits_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    return jax.jvp(_gradients, primals, tangents)
-
-
-def _gradients(residuals: Any, cotangents: Terms, in_bits: bool = False) -> tuple[Any, ...]:
     args, nll, lse = residuals
     hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks = args
-    soft_cap, temperature = shared((soft_cap, temperature), hidden, weight, blocks)  # each device has its own part
-    terms, cotangents = Terms(nll, lse, None, nll), masked(cotangents, where)
+    terms = Terms(nll, lse, None, nll)
     x, labels, invalid = prepared(hidden, weight, labels, where, blocks)
-    x_first = transposed(x)
-    classes = weight.shape[class_axis(blocks)]
-    local = labels - first_class(classes, blocks)
-    pulls = pulls_of(terms, cotangents, invalid, *weights_of(uniform_weights, bias, labels, blocks))
-    if uniform_weights is not None:
-        occurring = jnp.where(occurs(bias, uniform_weights), uniform_weights, 0)
+    local = labels - first_class(weight.shape[class_axis(blocks)], blocks)
+    of_labels = weights_of(uniform_weights, bias, labels, blocks)
+    pulls = pulls_of(terms, masked(cotangents, where), invalid, *of_labels)
+    weights = None if uniform_weights is None else jnp.where(occurs(bias, uniform_weights), uniform_weights, 0)
 
-    def step(carry: Any, start: Any, columns: int) -> Any:
-        x_bar, weight_bar, bias_bar, weights_bar, *of_options = carry
-        w = taken_weight(weight, start, columns, blocks, x.dtype)
-        b = taken_or_none(bias, start, columns, blocks, nll.dtype)
-        weights = None if uniform_weights is None else taken(occurring, start, columns, blocks).astype(nll.dtype)
-        is_own = places(start, columns, classes, blocks) == local[..., None]
-        z = product(x, w) if b is None else product(x, w) + b
-        dz, of_weights, *parts = pulled(pulls, terms, z, weights, is_own, soft_cap, temperature)
-        return (
-            x_bar + by_hidden(dz, w),
-            put_weight(weight_bar, by_weight(x_first, dz), start, columns, blocks, weight.dtype),
-            None if bias is None else put(bias_bar, token_sum(dz), start, columns, blocks),
-            None if weights is None else put(weights_bar, of_weights, start, columns, blocks),
-            *jax.tree.map(jnp.add, of_options, parts),
-        )
-
-    weight_bar = jnp.zeros(weight.shape, jnp.uint16 if in_bits else weight.dtype)
-    zeros = jax.tree.map(jnp.zeros_like, (bias, uniform_weights, soft_cap, temperature))
-    start = shared((jnp.zeros(x.shape, nll.dtype), weight_bar, *zeros), hidden, weight, blocks)
-    x_bar, weight_bar, bias_bar, weights_bar, *of_options = over_blocks(step, start, classes, blocks)
-    if in_bits:
-        weight_bar = lax.bitcast_convert_type(weight_bar, weight.dtype)
-    x_bar, of_options = summed((x_bar, of_options), blocks)
-    if where is not None:
-        x_bar = jnp.where(where[..., None], x_bar, 0)
-    return x_bar.astype(hidden.dtype), weight_bar, bias_bar, None, weights_bar, *of_options, None, None
+    head = Head(x, weight, bias, soft_cap, temperature)
+    head_bar, weights_bar = gradients(slopes, (pulls, terms, local), head, weights, blocks)
+    x_bar = head_bar.hidden if where is None else jnp.where(where[..., None], head_bar.hidden, 0)
+    x_bar = x_bar.astype(hidden.dtype)
+    return x_bar, head_bar.weight, head_bar.bias, None, weights_bar, head_bar.soft_cap, head_bar.temperature, None, None
 
 
 label_terms.defvjp(_label_terms_fwd, functools.partial(_rules.compiled, _label_terms_bwd))
@@ -279,11 +232,6 @@ def prepared(hidden: Array, weight: Array, labels: Array, where: Any, blocks: Bl
 def masked(x: Any, where: Any) -> Any:
     """The numbers of the tokens, 0 in a masked one."""
     return x if where is None else jax.tree.map(lambda x: jnp.where(where, x, 0), x)
-
-
-def taken_or_none(x: Any, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Any:
-    """A block of an option [V]."""
-    return None if x is None else taken(x, start, columns, blocks).astype(dtype)
 
 
 def occurs(bias: Any, of_class: Array) -> Array:
