@@ -82,6 +82,7 @@ from jaxloss._image import (
 from jaxloss._language import (
     linear_softmax_cross_entropy,
     mean_linear_softmax_cross_entropy,
+    token_entropy,
     token_log_probs,
 )
 from jaxloss._likelihood import (
@@ -310,6 +311,7 @@ __all__ = [
     "sum",
     "supervised_contrastive_loss",
     "symmetric_cross_entropy",
+    "token_entropy",
     "token_log_probs",
     "total_variation_loss",
     "transducer_loss",

@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _linear, _linear_mean, _linear_softmax, _rules
+from jaxloss import _check, _linear, _linear_entropy, _linear_mean, _linear_softmax, _rules
 from jaxloss._linear import Blocks
 
 # Every function here takes hidden states [..., D], one a token, and a weight [D, V], or [V, D] with `vocab_first`, as the
@@ -234,6 +234,66 @@ def _log_probs(
     terms = _rules.call(_linear_softmax.label_terms, *arguments, apart=blocks.axis_name)
     is_top = terms.lead >= 0
     return -terms.nll, terms.lse, is_top if where is None else is_top & where
+
+
+def token_entropy(
+    hidden: Float[ArrayLike, "*tokens dim"],
+    weight: Float[ArrayLike, "dim vocab"],
+    *,
+    bias: Float[ArrayLike, " vocab"] | None = None,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    temperature: Float[ArrayLike, "..."] = 1.0,
+    vocab_first: bool = False,
+    block_size: int | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*tokens"]:
+    """The entropy of each next-token distribution: how undecided the model is; a bonus in policy gradients.
+
+    Formula: H = −Σₖ pₖ log pₖ with p = softmax(s) of the scores of `linear_softmax_cross_entropy`; 0 · log 0 is 0.
+    Derivative by sₖ: −pₖ (log pₖ + H). Exact where it is tiny.
+
+    Args:
+        hidden: x, the last hidden states, one vector a token.
+        weight: W, one vector a class of the vocabulary, of any size.
+        bias: b, one number a class, differentiable; −inf for a class that cannot occur.
+        soft_cap: c > 0, the bound that tanh puts on the logits, differentiable.
+        temperature: T > 0, divides the scores; broadcasts to the tokens, differentiable.
+        vocab_first: whether `weight` is [vocab, dim], as a table of embeddings is.
+        block_size: about how many classes to take at a time, as in `linear_softmax_cross_entropy`.
+        axis_name: the mesh axis of `shard_map` over whose devices the vocabulary is divided, as there.
+        where: which tokens count.
+
+    Returns:
+        One entropy a token, in nats, from 0 to log vocab, in float32 or wider.
+
+    Raises:
+        TypeError: `hidden`, `weight` or an option is not floating point, `block_size` is not an integer, `vocab_first` is
+            not a bool, or `where` is not boolean.
+        ValueError: `weight` does not have the shape that `hidden` asks for, an option or `where` does not broadcast or is
+            out of its domain, or `block_size` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> hidden, weight = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 1.0, -20.0], [0.0, 1.0, -1.0]])
+        >>> print(jaxloss.token_entropy(hidden, weight))
+        [0.6931472]
+
+    References:
+        Shannon, A Mathematical Theory of Communication, 1948
+        Williams and Peng, Function Optimization Using Connectionist Reinforcement Learning Algorithms, 1991 (bonus)
+    """
+    hidden, weight, logits = _check.head(hidden, weight, vocab_first)
+    where = _check.mask(where, logits.shape[:-1], "the tokens")
+    bias, _, _, _, soft_cap, temperature = _options(logits, bias, 0.0, None, 0.0, soft_cap, temperature)
+    blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
+    return _compiled(_entropy, _spec(hidden), hidden, weight, bias, soft_cap, temperature, where, blocks)
+
+
+def _entropy(hidden: Array, weight: Array, bias: Any, soft_cap: Any, temperature: Any, where: Any, blocks: Blocks) -> Array:
+    bias, soft_cap, temperature = (_rules.wide(x, hidden, weight) for x in (bias, soft_cap, temperature))
+    arguments = hidden, weight, bias, soft_cap, temperature, where, blocks
+    return _rules.call(_linear_entropy.entropy, *arguments, apart=blocks.axis_name)
 
 
 def _compiled(core: Callable[..., Any], spec: Any, *args: Any) -> Any:

@@ -158,6 +158,17 @@ def token_sum(x: Array) -> Array:
     return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
 
 
+def masked(x: Any, where: Any) -> Any:
+    """The numbers of the tokens, 0 in a masked one."""
+    return x if where is None else jax.tree.map(lambda x: jnp.where(where, x, 0), x)
+
+
+@functools.partial(jnp.vectorize, signature="(k),()->(k)")
+def without(z: Array, place: Array) -> Array:
+    """−inf at the place. In place: on CPU, a select would keep XLA from fusing the sums over what is left."""
+    return z.at[place].set(-jnp.inf, mode="drop")
+
+
 # --- Products -------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +235,13 @@ class Head(NamedTuple):
     bias: Any
     soft_cap: Any
     temperature: Any
+
+
+def scores_of(head: Head, start: Any, columns: int, blocks: Blocks) -> Array:
+    """A block of scores."""
+    z = product(head.hidden, taken_weight(head.weight, start, columns, blocks, head.hidden.dtype))
+    z = z if head.bias is None else z + taken(head.bias, start, columns, blocks)
+    return scores(z, head.soft_cap, head.temperature)
 
 
 def gradients(of_scores: Callable[..., Any], held: Any, head: Head, of_class: Any, blocks: Blocks) -> tuple[Head, Any]:

@@ -21,6 +21,7 @@ from jaxloss._linear import (
     first_class,
     gradients,
     highest,
+    masked,
     over_blocks,
     place_of,
     product,
@@ -31,6 +32,7 @@ from jaxloss._linear import (
     taken_or_none,
     taken_weight,
     token_sum,
+    without,
 )
 
 
@@ -71,7 +73,7 @@ def no_sums(like: Array, uniform_weights: Any) -> Sums:
 def with_block(sums: Sums, z: Array, bias: Any, weights: Any, place: Array, soft_cap: Any, temperature: Any) -> Sums:
     """The sums with one block more, for its logits without the bias, and the label's place in it."""
     own = _at(z, place)
-    z = _without(z, place)
+    z = without(z, place)
     if bias is not None:
         own, z = own + _at(jnp.broadcast_to(bias, z.shape), place), z + bias
     s = scores(z, soft_cap, temperature)
@@ -229,11 +231,6 @@ def prepared(hidden: Array, weight: Array, labels: Array, where: Any, blocks: Bl
     return hidden.astype(product_dtype(hidden, weight)), safe, invalid
 
 
-def masked(x: Any, where: Any) -> Any:
-    """The numbers of the tokens, 0 in a masked one."""
-    return x if where is None else jax.tree.map(lambda x: jnp.where(where, x, 0), x)
-
-
 def occurs(bias: Any, of_class: Array) -> Array:
     """Which classes can occur."""
     return jnp.ones(of_class.shape, bool) if bias is None else bias > -jnp.inf
@@ -261,9 +258,3 @@ def of_label(of_class: Array, labels: Array, blocks: Blocks) -> Array:
 def _at(z: Array, place: Array) -> Array:
     """z[..., place], 0 where the place is behind the last column."""
     return jnp.take_along_axis(z, place[..., None], axis=-1, mode="fill", fill_value=0)[..., 0]
-
-
-@functools.partial(jnp.vectorize, signature="(k),()->(k)")
-def _without(z: Array, place: Array) -> Array:
-    """−inf at the place. In place: on CPU, a select would keep XLA from fusing the sums over what is left."""
-    return z.at[place].set(-jnp.inf, mode="drop")

@@ -130,6 +130,28 @@ def test_shard_map(loss: Any, tokens: Any, classes: Any) -> None:
         assert len([one for one in collectives(program) if f"f32[{own},{DIM}]" in one]) == 1
 
 
+@pytest.mark.parametrize("aligned", [False, True], ids=["random", "ties"])
+def test_entropy_and_log_probs_under_shard_map(aligned: bool) -> None:
+    """Over eight parts of the vocabulary, with one class of the highest score on each of them in the case of ties."""
+    data = drawn()
+    if aligned:
+        data["weight"] = jnp.tile(data["weight"][:, : CLASSES // 8], 8)
+        data["bias"] = jnp.tile(data["bias"][: CLASSES // 8], 8)
+
+    def both(data: Any, options: Any, axis: Any = None) -> Any:
+        options = {"bias": data["bias"], "axis_name": axis, "block_size": 256, **options}
+        entropies = jaxloss.token_entropy(data["hidden"], data["weight"], **options)
+        log_probs, lse, is_top = jaxloss.token_log_probs(data["hidden"], data["weight"], data["labels"], **options)
+        return jnp.mean(entropies * jnp.cos(jnp.arange(TOKENS)) + log_probs * (1 + lse) + is_top)
+
+    mesh = jax.make_mesh((8,), ("vocab",), axis_types=(AxisType.Auto,))
+    spec = (specs(None, "vocab"), P())
+    mapped = jax.shard_map(partial(both, axis="vocab"), mesh=mesh, in_specs=spec, out_specs=P())
+    program = slopes(mapped).lower(data, OPTIONS).compile()
+    chex.assert_trees_all_close(program(data, OPTIONS), slopes(both)(data, OPTIONS), rtol=2e-5, atol=2e-6)
+    assert_only_small_sums(program, None, "vocab")
+
+
 def test_sharded_logits() -> None:
     """Cross-entropy of logits that are divided by classes: sums of one number a token."""
     mesh = jax.make_mesh((2, 4), ("data", "vocab"), axis_types=(AxisType.Auto,) * 2)

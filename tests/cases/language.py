@@ -71,6 +71,20 @@ def cross_entropy(
     return jnp.sum(jnp.where(occurs, t * (lse[..., None] - s), 0), axis=-1) + z_loss * lse**2
 
 
+def entropy(
+    x: Any,
+    w: Any,
+    bias: Any = 0.0,
+    soft_cap: Any = None,
+    temperature: Any = 1.0,
+    vocab_first: bool = False,
+    block_size: Any = None,
+) -> Any:
+    s, occurs = naive_scores(x, w, bias, soft_cap, temperature, vocab_first)
+    log_p = s - jax.nn.logsumexp(s, axis=-1, where=occurs, keepdims=True)
+    return -jnp.sum(jnp.where(occurs, jnp.exp(log_p) * log_p, 0), axis=-1)
+
+
 # --- Rows -----------------------------------------------------------------------------------------------------------
 
 BIAS = np.where(np.arange(CLASSES) == 0, -inf, np.linspace(-1, 1, CLASSES))
@@ -127,5 +141,27 @@ CASES = [
         arguments=(0, 2),
         free=("bias",),
         hard=HARD,
+    ),
+    Case(
+        jaxloss.token_entropy,
+        entropy,
+        lambda rng: tokens(rng)[::2],
+        [
+            {},
+            {"bias": BIAS, "block_size": 16},
+            {"bias": BIAS, "soft_cap": 4.0, "temperature": np.array([0.7, 1.0, 2.0, 1.5]), "block_size": 20},
+        ],
+        event=1,
+        batched=1,
+        arguments=(0, 1),
+        free=("bias",),
+        hard=[
+            ((ONE, of_scores(20, 0, 0)), {}, [2 * np.exp(-20.0) * 21]),
+            ((ONE, of_scores(0, 0, 20)), {"block_size": 1}, [2 * np.exp(-20.0) * 21]),
+            ((ONE, of_scores(0, 0, 0)), {}, [np.log(3.0)]),
+            ((ONE, of_scores(7)), {}, [0.0]),
+            ((ONE, of_scores(1e4, 0)), {}, [0.0]),
+            ((ONE, of_scores(1, 1, 5)), {"bias": np.array([0.0, 0.0, -inf])}, [np.log(2.0)]),
+        ],
     ),
 ]
