@@ -2,7 +2,19 @@
 
 import argparse
 
-from benchmarks import accuracy, contrastive, eager, image, import_time, memory, metric, segmentation, sequence, speed
+from benchmarks import (
+    accuracy,
+    contrastive,
+    eager,
+    image,
+    import_time,
+    language,
+    memory,
+    metric,
+    segmentation,
+    sequence,
+    speed,
+)
 
 TOPICS = {
     "speed": speed.run,
@@ -12,6 +24,7 @@ TOPICS = {
     "contrastive": contrastive.run,
     "image": image.run,
     "sequence": sequence.run,
+    "language": language.run,
     "accuracy": accuracy.run,
     "eager": eager.run,
     "import": import_time.run,

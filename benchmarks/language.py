@@ -1,0 +1,93 @@
+"""Time and memory of the head of a language model, as ratios to full logits through optax."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax.losses
+from jax import Array
+from rich.progress import track
+
+import jaxloss
+from benchmarks import speed, tables
+
+try:
+    import torch
+    from torch.nn import functional
+except ImportError:
+    torch = None
+
+# Ratios to full logits that the two forms are to stay below.
+BOUNDS = {"bfloat16": {"one loss a token": 0.42, "the mean": 0.27}, "float32": {"one loss a token": 1.15, "the mean": 0.95}}
+
+
+def losses(hidden: Array, weight: Array, labels: Array) -> Array:
+    return jnp.mean(jaxloss.linear_softmax_cross_entropy(hidden, weight, labels))
+
+
+def full_logits(hidden: Array, weight: Array, labels: Array) -> Array:
+    return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(hidden @ weight, labels))
+
+
+OURS = {"one loss a token": losses, "the mean": jaxloss.mean_linear_softmax_cross_entropy}
+
+
+def three_products(hidden: Array, weight: Array, slope: Array) -> tuple[Array, Array, Array]:
+    """What no exact form does without: the logits, and the gradients by both of what they are made of."""
+    dot = jax.lax.dot_general
+    wide: dict[str, Any] = {"preferred_element_type": jnp.float32}
+    return (
+        dot(hidden, weight, (((1,), (0,)), ((), ())), **wide),
+        dot(slope, weight, (((1,), (1,)), ((), ())), **wide),
+        dot(jax.lax.optimization_barrier(hidden.T), slope, (((1,), (0,)), ((), ())), **wide),
+    )
+
+
+def torch_full(hidden: Array, weight: Array, labels: Array) -> Callable[[], Any]:
+    x, w, y = (torch.from_dlpack(a) for a in (hidden, weight, labels))
+    x.requires_grad_()
+    w.requires_grad_()
+    return lambda: torch.autograd.grad(functional.cross_entropy(x @ w, y.long()), (x, w))
+
+
+def measure(dtype: str, shape: tuple[int, int, int], seconds: float) -> list[list[str]]:
+    tokens, dim, classes = shape
+    keys = jax.random.split(jax.random.key(0), 4)
+    hidden = jax.random.normal(keys[0], (tokens, dim), dtype)
+    weight = jax.random.normal(keys[1], (dim, classes), dtype) / dim**0.5
+    labels = jax.random.randint(keys[2], (tokens,), 0, classes)
+    slope = jax.random.normal(keys[3], (tokens, classes), dtype)
+
+    def step(loss: Callable[..., Array]) -> Any:
+        return jax.jit(jax.value_and_grad(loss, (0, 1))).lower(hidden, weight, labels).compile()
+
+    steps = {"one loss a token": step(OURS["one loss a token"]), "full logits, optax": step(full_logits)}
+    steps["the mean"] = step(OURS["the mean"])
+    calls = {name: lambda run=run: jax.block_until_ready(run(hidden, weight, labels)) for name, run in steps.items()}
+    products = jax.jit(three_products)
+    calls["three products alone"] = lambda: jax.block_until_ready(products(hidden, weight, slope))
+    if torch is not None:
+        calls["full logits, torch"] = torch_full(hidden, weight, labels)
+    medians, ratios = speed.medians_and_ratios(speed.interleaved(list(calls.values()), seconds))
+    lines = []
+    for name, median, ratio in zip(calls, medians, ratios, strict=True):
+        bound = BOUNDS[dtype].get(name) if seconds else None
+        temp = tables.megabytes(steps[name].memory_analysis().temp_size_in_bytes) if name in steps else ""
+        teraflops = 6 * tokens * dim * classes / median / 1e12
+        title = f"{name}, {dtype} {tokens}×{dim}×{classes}"
+        numbers = f"{1e3 * median:.4g}", f"{teraflops:.3g}", temp
+        lines.append([title, tables.ratio(ratio, bound), "" if bound is None else f"{bound:.2f}", *numbers])
+    return lines
+
+
+def run(*, small: bool, only: str) -> None:
+    """On a GPU, at the size of a large model's head; without one, at a size that a CPU can do, as the caption says."""
+    gpu = jax.default_backend() == "gpu"
+    shape = (64, 16, 512) if small else (8192, 4096, 131072) if gpu else (4096, 512, 32000)
+    where = jax.devices()[0].device_kind if gpu else "no GPU: on a CPU, at a size that it can do"
+    chosen = [dtype for dtype in BOUNDS if only in f"language {dtype}" and not (gpu and dtype == "float32")]
+    lines = [measure(dtype, shape, 0 if small else 1) for dtype in track(chosen, "language", console=tables.console)]
+    columns = "ratio to full logits", "bound", "ms", "TFLOP/s of 6NVD", "temp MB"
+    note = f"value_and_grad of the mean by hidden and weight; {where}"
+    tables.show("Language", note, ("tokens × dim × vocabulary", *columns), [line for part in lines for line in part])
