@@ -164,3 +164,17 @@ def alignments(path: Path, columns: Array, logits: Array, labels: Array, alignme
         curves.set(xlabel="column of pixels", ylabel="probability", xlim=(-0.5, len(frames) - 0.5), ylim=(-0.03, 1.06))
         curves.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return save(figure, path)
+
+
+def losses_and_memory(path: Path, results: dict[str, tuple[np.ndarray, int]]) -> Path:
+    """The loss of each run by step, one over the other, and the temporary memory of a step."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(16, 7), layout="constrained", width_ratios=(3, 2))
+    for i, (name, (losses, memory)) in enumerate(results.items()):
+        left.plot(losses, color=PALETTE[i], linestyle=LINES[i], linewidth=6 - 3 * i, label=name)
+        right.bar(i, memory / 1e6, 0.6, color=PALETTE[i])
+        right.text(i, memory / 1e6, f"{memory / 1e6:.0f} MB", ha="center", va="bottom")
+    left.set(title="Training loss", xlabel="step", ylabel="nats a word")
+    left.legend()
+    right.set(title="Temporary memory of a training step", ylabel="MB", xticks=range(len(results)))
+    right.set_xticklabels([name.replace(", ", ",\n").replace("_cross", "\n_cross") for name in results])
+    return save(figure, path)
