@@ -85,7 +85,7 @@ def linear_softmax_cross_entropy(
         Gemma Team, Gemma 2: Improving Open Language Models at a Practical Size, 2024 (soft cap)
     """
     hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
-    options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature)
+    options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature, where)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
     return _compiled(_cross_entropy, _spec(hidden), hidden, weight, labels, *options, where, blocks)
 
@@ -158,7 +158,7 @@ def mean_linear_softmax_cross_entropy(
         Hsu et al., Liger Kernel: Efficient Triton Kernels for LLM Training, 2024 (gradient in the forward pass)
     """
     hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
-    options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature)
+    options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature, where)
     factor = _check.option("weights", weights, _check.examples(logits))
     rows = _linear_mean.token_blocks(block_size, labels.size, logits.shape[-1])
     blocks = Blocks(1, logits.shape[-1], vocab_first, axis_name)
@@ -220,7 +220,7 @@ def token_log_probs(
         Wijmans, Huval, Hertzberg, Koltun and Krähenbühl, Cut Your Losses in Large-Vocabulary Language Models, 2025
     """
     hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
-    bias, _, _, _, soft_cap, temperature = _options(logits, bias, 0.0, None, 0.0, soft_cap, temperature)
+    bias, _, _, _, soft_cap, temperature = _options(logits, bias, 0.0, None, 0.0, soft_cap, temperature, where)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
     options = bias, soft_cap, temperature, where, blocks
     return _compiled(_log_probs, (_spec(hidden),) * 3, hidden, weight, labels, *options)
@@ -285,7 +285,7 @@ def token_entropy(
     """
     hidden, weight, logits = _check.head(hidden, weight, vocab_first)
     where = _check.mask(where, logits.shape[:-1], "the tokens")
-    bias, _, _, _, soft_cap, temperature = _options(logits, bias, 0.0, None, 0.0, soft_cap, temperature)
+    bias, _, _, _, soft_cap, temperature = _options(logits, bias, 0.0, None, 0.0, soft_cap, temperature, where)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
     return _compiled(_entropy, _spec(hidden), hidden, weight, bias, soft_cap, temperature, where, blocks)
 
@@ -322,20 +322,25 @@ def _tokens(
 
 
 def _options(
-    logits: Any, bias: Any, label_smoothing: Any, class_weights: Any, z_loss: Any, soft_cap: Any, temperature: Any
+    logits: Any,
+    bias: Any,
+    label_smoothing: Any,
+    class_weights: Any,
+    z_loss: Any,
+    soft_cap: Any,
+    temperature: Any,
+    where: Array | None,
 ) -> tuple[Array | None, ...]:
-    """The options in the order of the core, checked; those of classes in the shape [V]."""
-    classes = logits.shape[-1:]
-    smoothing, weights, z_loss, cap = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap)
+    """The options in the order of the core, checked; those of classes as [V], those of a masked token harmless."""
+    tokens, classes = _check.examples(logits), logits.shape[-1:]
+    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
+    temperature = _check.option("temperature", _check.unless_one(temperature), tokens, above=0, where=where)
+    smoothing, z_loss, temperature = (_rules.harmless(where, x) for x in (options[0], options[2], temperature))
+    if temperature is not None:
+        temperature = jnp.broadcast_to(temperature, tokens.shape)
     bias = _check.option("bias", bias, logits, shape=classes)
-    bias, weights = (None if x is None else jnp.broadcast_to(x, classes) for x in (bias, weights))
-    return bias, smoothing, weights, z_loss, cap, _temperature(temperature, logits)
-
-
-def _temperature(temperature: Any, logits: Any) -> Array | None:
-    """One temperature a token, or None."""
-    temperature = _check.option("temperature", _check.unless_one(temperature), _check.examples(logits), above=0)
-    return None if temperature is None else jnp.broadcast_to(temperature, logits.shape[:-1])
+    bias, weights = (None if x is None else jnp.broadcast_to(x, classes) for x in (bias, options[1]))
+    return bias, smoothing, weights, z_loss, options[3], temperature
 
 
 def _blocks(size: Any, logits: Any, hidden: Array, vocab_first: bool, axis_name: Any) -> Blocks:

@@ -158,11 +158,6 @@ def token_sum(x: Array) -> Array:
     return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
 
 
-def masked(x: Any, where: Any) -> Any:
-    """The numbers of the tokens, 0 in a masked one."""
-    return x if where is None else jax.tree.map(lambda x: jnp.where(where, x, 0), x)
-
-
 @functools.partial(jnp.vectorize, signature="(k),()->(k)")
 def without(z: Array, place: Array) -> Array:
     """−inf at the place. In place: on CPU, a select would keep XLA from fusing the sums over what is left."""

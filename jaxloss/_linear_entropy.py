@@ -19,7 +19,6 @@ from jaxloss._linear import (
     class_axis,
     gradients,
     highest,
-    masked,
     over_blocks,
     product_dtype,
     scores_of,
@@ -77,7 +76,7 @@ def _entropy_value(*args: Any) -> Array:
 
 
 def _head(hidden: Array, weight: Array, bias: Any, soft_cap: Any, temperature: Any, where: Any) -> Head:
-    x = hidden if where is None else jnp.where(where[..., None], hidden, 0)
+    x = _rules.masked(where, hidden, 1)
     return Head(x.astype(product_dtype(hidden, weight)), weight, bias, soft_cap, temperature)
 
 
@@ -96,7 +95,7 @@ def _entropy_and_lse(
     d = sums.top - sums.m  # 0, but not its derivatives
     log_total = jnp.log1p(sums.rest + jnp.expm1(d))
     value = log_total + (sums.gaps - d * jnp.exp(d)) / (sums.rest + jnp.exp(d))
-    return masked(value, where), masked(sums.m + log_total, where)
+    return _rules.masked(where, value), _rules.masked(where, sums.m + log_total)
 
 
 def _of_all_devices(sums: Sums, blocks: Blocks) -> Sums:
@@ -120,8 +119,8 @@ def _entropy_fwd(*args: Any) -> tuple[Array, Any]:
 def _entropy_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
     (hidden, weight, bias, soft_cap, temperature, where, blocks), value, lse = residuals
     head = _head(hidden, weight, bias, soft_cap, temperature, where)
-    bar, _ = gradients(_slopes, (masked(cotangent, where), value, lse), head, None, blocks)
-    x_bar = bar.hidden if where is None else jnp.where(where[..., None], bar.hidden, 0)
+    bar, _ = gradients(_slopes, (_rules.masked(where, cotangent), value, lse), head, None, blocks)
+    x_bar = _rules.masked(where, bar.hidden, 1)
     return x_bar.astype(hidden.dtype), bar.weight, bar.bias, bar.soft_cap, bar.temperature, None, None
 
 

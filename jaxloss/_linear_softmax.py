@@ -21,7 +21,6 @@ from jaxloss._linear import (
     first_class,
     gradients,
     highest,
-    masked,
     over_blocks,
     place_of,
     product,
@@ -190,7 +189,7 @@ def _label_terms_value(
     sums = over_blocks(step, shared(no_sums(invalid, uniform_weights), hidden, weight, blocks), classes, blocks)
     own_weight, _, count = weights_of(uniform_weights, bias, labels, blocks)
     terms = terms_of(of_all_devices(sums, blocks), own_weight, count, soft_cap, temperature)
-    return masked(jax.tree.map(lambda x: x + invalid, terms), where)
+    return jax.tree.map(lambda x: _rules.masked(where, x + invalid), terms)
 
 
 def _label_terms_fwd(*args: Any) -> tuple[Terms, Any]:
@@ -205,13 +204,13 @@ def _label_terms_bwd(residuals: Any, cotangents: Terms) -> tuple[Any, ...]:
     x, labels, invalid = prepared(hidden, weight, labels, where, blocks)
     local = labels - first_class(weight.shape[class_axis(blocks)], blocks)
     of_labels = weights_of(uniform_weights, bias, labels, blocks)
-    pulls = pulls_of(terms, masked(cotangents, where), invalid, *of_labels)
+    cotangents = jax.tree.map(lambda x: _rules.masked(where, x), cotangents)
+    pulls = pulls_of(terms, cotangents, invalid, *of_labels)
     weights = None if uniform_weights is None else jnp.where(occurs(bias, uniform_weights), uniform_weights, 0)
 
     head = Head(x, weight, bias, soft_cap, temperature)
     head_bar, weights_bar = gradients(slopes, (pulls, terms, local), head, weights, blocks)
-    x_bar = head_bar.hidden if where is None else jnp.where(where[..., None], head_bar.hidden, 0)
-    x_bar = x_bar.astype(hidden.dtype)
+    x_bar = _rules.masked(where, head_bar.hidden, 1).astype(hidden.dtype)
     return x_bar, head_bar.weight, head_bar.bias, None, weights_bar, head_bar.soft_cap, head_bar.temperature, None, None
 
 
@@ -225,9 +224,7 @@ def prepared(hidden: Array, weight: Array, labels: Array, where: Any, blocks: Bl
         classes = classes * lax.axis_size(blocks.axis_name)
     safe = jnp.clip(labels, 0, classes - 1)
     invalid = jnp.where(labels == safe, 0, jnp.nan).astype(_rules.wide_dtype(hidden, weight))
-    if where is not None:
-        hidden = jnp.where(where[..., None], hidden, 0)
-        safe, invalid = jnp.where(where, safe, 0), jnp.where(where, invalid, 0)
+    hidden, safe, invalid = _rules.masked(where, hidden, 1), _rules.masked(where, safe), _rules.masked(where, invalid)
     return hidden.astype(product_dtype(hidden, weight)), safe, invalid
 
 
