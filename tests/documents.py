@@ -1,0 +1,141 @@
+"""The documents of docs/, read: their blocks of Python, and their tables of another library's calls and ours."""
+
+import ast
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from types import CodeType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxloss
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+class Block(NamedTuple):
+    """A block of Python: the heading it stands under, and its code, which knows its lines in the document."""
+
+    heading: str
+    code: CodeType
+
+
+def blocks(name: str) -> list[Block]:
+    """All blocks of a document, in its order."""
+    found, heading, start = [], "", None
+    lines = (DOCS / name).read_text().splitlines()
+    for number, line in enumerate(lines):
+        if line == "```python":
+            start = number + 1
+        elif line == "```" and start is not None:
+            source = "\n" * start + "\n".join(lines[start:number])
+            found.append(Block(heading, compile(source, str(DOCS / name), "exec")))
+            start = None
+        elif line.startswith("#") and start is None:
+            heading = line.lstrip("# ")
+    return found
+
+
+class Row(NamedTuple):
+    """A row of a table of conversion."""
+
+    theirs: str
+    ours: str | None  # None for —: we have no such loss
+    differs: str
+
+
+def rows(name: str) -> list[Row]:
+    """The rows of all tables of a document whose last column says what differs."""
+    return list(_rows((DOCS / name).read_text().splitlines()))
+
+
+def _rows(lines: list[str]) -> Iterator[Row]:
+    inside = False
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("|"):
+            inside = False
+        elif line.endswith("| what differs |"):
+            inside = True
+        elif inside and not re.fullmatch(r"[|\s:-]+", line):
+            row = re.fullmatch(r"\| `([^`]+)` \| (?:`([^`]+)`|—) \|(.*)\|", line)
+            if row is None:
+                raise ValueError(f"line {number} is not | `their call` | `our call` or — | what differs |: {line}")
+            yield Row(row[1], row[2], row[3].strip())
+
+
+def names(*cells: str) -> set[str]:
+    """The names that cells use, those of attributes left out."""
+    return {node.id for cell in cells for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Name)}
+
+
+def called(cell: str) -> set[str]:
+    """The functions that a cell calls, by the last part of their names."""
+    found = (node.func for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call))
+    return {f.attr if isinstance(f, ast.Attribute) else f.id for f in found if isinstance(f, ast.Attribute | ast.Name)}
+
+
+OURS = {name: getattr(jaxloss, name) for name in jaxloss.__all__} | {"jax": jax, "jnp": jnp}
+
+
+def variables(name: str) -> dict[str, np.ndarray]:
+    """The arrays that the first block of a document draws."""
+    drawn: dict[str, Any] = {}
+    exec(blocks(name)[0].code, drawn)
+    return {name: x for name, x in drawn.items() if isinstance(x, np.ndarray)}
+
+
+def varied(row: Row, drawn: Mapping[str, np.ndarray], constant: Collection[str] = ()) -> list[str]:
+    """The floating-point variables of a row, by which it is differentiated."""
+    used = names(row.theirs, row.ours or row.theirs) - set(constant)
+    return sorted(name for name, x in drawn.items() if name in used and x.dtype == np.float64)
+
+
+Evaluated = tuple[np.ndarray, list[np.ndarray]]  # a value, and its gradients
+
+
+def value_and_gradients(
+    cell: str, namespace: Mapping[str, Any], drawn: Mapping[str, np.ndarray], by: list[str]
+) -> Evaluated:
+    """The value of a cell of JAX, and its gradients, weighted by `cotangent`."""
+
+    def evaluated(*values: jax.Array) -> jax.Array:
+        arrays = {name: jnp.asarray(x) for name, x in drawn.items()}
+        return jnp.asarray(eval(cell, {**namespace, **arrays, **dict(zip(by, values, strict=True))}))
+
+    @jax.jit
+    def differentiated(*values: jax.Array) -> tuple[jax.Array, Any]:
+        value, pullback = jax.vjp(evaluated, *values)
+        return value, pullback(jnp.asarray(cotangent(value.shape)))
+
+    return jax.tree.map(np.asarray, differentiated(*(drawn[name] for name in by)))
+
+
+def cotangent(shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of no symmetry, so that no element stands for another."""
+    return np.random.default_rng(1).normal(size=shape)
+
+
+def check(row: Row, ours: Evaluated | None, theirs: Evaluated, tolerance: float) -> None:
+    """Both have one value, and the same gradients unless the row says that they differ; or it says why there is no ours."""
+    if ours is None:
+        assert row.differs, "a row without our call says why"
+        return
+    (value, gradients), (their_value, their_gradients) = ours, theirs
+    assert gradients, "there is nothing to differentiate by"
+    assert all(np.any(x != 0) for x in their_gradients), "a gradient of zeros tests nothing"
+    assert_close(value, their_value, tolerance)
+    if "gradient differs" not in row.differs:
+        for gradient, their_gradient in zip(gradients, their_gradients, strict=True):
+            assert_close(gradient, their_gradient, tolerance)
+    else:
+        pairs = zip(gradients, their_gradients, strict=True)
+        assert not all(np.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in pairs), "the row says that the gradient differs"
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:
+    """Of one shape, and close relative to the largest number."""
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
