@@ -108,7 +108,7 @@ def value_and_gradients(
     @jax.jit
     def differentiated(*values: jax.Array) -> tuple[jax.Array, Any]:
         value, pullback = jax.vjp(evaluated, *values)
-        return value, pullback(jnp.asarray(cotangent(value.shape)))
+        return value, pullback(jnp.asarray(cotangent(value.shape), value.dtype))
 
     return jax.tree.map(np.asarray, differentiated(*(drawn[name] for name in by)))
 
