@@ -27,8 +27,8 @@ def test_row(row):
     with jax.enable_x64(True):
         drawn = documents.variables(DOCUMENT)
         by = documents.varied(row, drawn)
-        ours = row.ours and documents.value_and_gradients(row.ours, documents.OURS, drawn, by)
-        documents.check(row, ours, documents.value_and_gradients(row.theirs, THEIRS, drawn, by), TOLERANCE)
+        ours = row.ours and documents.evaluated(row.ours, documents.OURS, drawn, by)
+        documents.check(row, ours, documents.evaluated(row.theirs, THEIRS, drawn, by), TOLERANCE)
 
 
 def test_every_loss_has_a_row():

@@ -25,7 +25,7 @@ def of_torch(cell, drawn, by):
     tensors = {name: torch.tensor(x, requires_grad=name in by) for name, x in drawn.items()}
     value = eval(cell, {**THEIRS, **tensors})
     gradients = torch.autograd.grad(value, [tensors[name] for name in by], torch.tensor(documents.cotangent(value.shape)))
-    return value.detach().numpy(), [x.numpy() for x in gradients]
+    return documents.Evaluated(value.detach().numpy(), {name: x.numpy() for name, x in zip(by, gradients, strict=True)})
 
 
 @pytest.mark.filterwarnings("ignore:`NLLLoss2d` has been deprecated", "ignore:reduction. 'mean' divides the total loss")
@@ -34,7 +34,7 @@ def test_row(row):
     with jax.enable_x64(True):
         drawn = documents.variables(DOCUMENT)
         by = documents.varied(row, drawn, CONSTANT)
-        ours = row.ours and documents.value_and_gradients(row.ours, documents.OURS, drawn, by)
+        ours = row.ours and documents.evaluated(row.ours, documents.OURS, drawn, by)
         documents.check(row, ours, of_torch(row.theirs, drawn, by), 1e-12)
 
 
