@@ -81,6 +81,7 @@ from jaxloss._image import (
 )
 from jaxloss._language import (
     linear_softmax_cross_entropy,
+    linear_softmax_kl_divergence,
     mean_linear_softmax_cross_entropy,
     token_entropy,
     token_log_probs,
@@ -257,6 +258,7 @@ __all__ = [
     "l2_loss",
     "laplace_nll",
     "linear_softmax_cross_entropy",
+    "linear_softmax_kl_divergence",
     "list_mle_loss",
     "log_cosh",
     "logit_adjusted_cross_entropy",

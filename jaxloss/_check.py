@@ -367,7 +367,7 @@ def head(hidden: Any, weight: Any, vocab_first: bool, prefix: str = "") -> tuple
     names = f"{prefix}hidden", f"{prefix}weight"
     hidden, weight = floating(names[0], hidden), floating(names[1], weight)
     if not isinstance(vocab_first, bool):
-        raise TypeError(f"vocab_first must be True or False, got {vocab_first!r}")
+        raise TypeError(f"{prefix}vocab_first must be True or False, got {vocab_first!r}")
     if hidden.ndim == 0:
         raise ValueError(f"{names[0]} must be one vector a token, of shape [..., D], got a scalar")
     dim, layout = hidden.shape[-1], "[V, D]" if vocab_first else "[D, V]"
@@ -375,6 +375,19 @@ def head(hidden: Any, weight: Any, vocab_first: bool, prefix: str = "") -> tuple
         raise ValueError(f"{names[1]} must be {layout} with V ≥ 1 and D = {dim}, as {names[0]} has it, got {weight.shape}")
     classes = weight.shape[0 if vocab_first else 1]
     return hidden, weight, jax.ShapeDtypeStruct((*hidden.shape[:-1], classes), jnp.promote_types(hidden.dtype, weight.dtype))
+
+
+def teacher(
+    hidden: Any, weight: Any, vocab_first: bool, logits: jax.ShapeDtypeStruct
+) -> tuple[Array, Array, jax.ShapeDtypeStruct]:
+    """A second head, with the tokens and the classes of the first one's logits."""
+    hidden = floating("teacher_hidden", hidden)
+    if hidden.shape[:-1] != logits.shape[:-1] or hidden.ndim == 0:
+        raise ValueError(f"teacher_hidden must be one vector a token of hidden, {logits.shape[:-1]}, got {hidden.shape}")
+    hidden, weight, of_teacher = head(hidden, weight, vocab_first, "teacher_")
+    if of_teacher.shape != logits.shape:
+        raise ValueError(f"teacher_weight must be over the {logits.shape[-1]} classes of weight, got {weight.shape}")
+    return hidden, weight, of_teacher
 
 
 def token_labels(labels: Any, tokens: tuple[int, ...], classes: int, where: Array | None) -> Array:

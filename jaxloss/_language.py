@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _linear, _linear_entropy, _linear_mean, _linear_softmax, _rules
+from jaxloss import _check, _linear, _linear_divergence, _linear_entropy, _linear_mean, _linear_softmax, _rules
 from jaxloss._linear import Blocks
 
 # Every function here takes hidden states [..., D], one a token, and a weight [D, V], or [V, D] with `vocab_first`, as the
@@ -220,7 +220,7 @@ def token_log_probs(
         Wijmans, Huval, Hertzberg, Koltun and Krähenbühl, Cut Your Losses in Large-Vocabulary Language Models, 2025
     """
     hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
-    bias, _, _, _, soft_cap, temperature = _options(logits, bias, 0.0, None, 0.0, soft_cap, temperature, where)
+    bias, soft_cap, temperature = _head_options(logits, bias, soft_cap, temperature, where)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
     options = bias, soft_cap, temperature, where, blocks
     return _compiled(_log_probs, (_spec(hidden),) * 3, hidden, weight, labels, *options)
@@ -285,7 +285,7 @@ def token_entropy(
     """
     hidden, weight, logits = _check.head(hidden, weight, vocab_first)
     where = _check.mask(where, logits.shape[:-1], "the tokens")
-    bias, _, _, _, soft_cap, temperature = _options(logits, bias, 0.0, None, 0.0, soft_cap, temperature, where)
+    bias, soft_cap, temperature = _head_options(logits, bias, soft_cap, temperature, where)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
     return _compiled(_entropy, _spec(hidden), hidden, weight, bias, soft_cap, temperature, where, blocks)
 
@@ -294,6 +294,89 @@ def _entropy(hidden: Array, weight: Array, bias: Any, soft_cap: Any, temperature
     bias, soft_cap, temperature = (_rules.wide(x, hidden, weight) for x in (bias, soft_cap, temperature))
     arguments = hidden, weight, bias, soft_cap, temperature, where, blocks
     return _rules.call(_linear_entropy.entropy, *arguments, apart=blocks.axis_name)
+
+
+def linear_softmax_kl_divergence(
+    hidden: Float[ArrayLike, "*tokens dim"],
+    weight: Float[ArrayLike, "dim vocab"],
+    teacher_hidden: Float[ArrayLike, "*tokens teacher_dim"],
+    teacher_weight: Float[ArrayLike, "teacher_dim vocab"],
+    *,
+    bias: Float[ArrayLike, " vocab"] | None = None,
+    teacher_bias: Float[ArrayLike, " vocab"] | None = None,
+    soft_cap: Float[ArrayLike, ""] | None = None,
+    teacher_soft_cap: Float[ArrayLike, ""] | None = None,
+    temperature: Float[ArrayLike, "..."] = 1.0,
+    vocab_first: bool = False,
+    teacher_vocab_first: bool | None = None,
+    block_size: int | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
+    where: Bool[ArrayLike, "..."] | None = None,
+) -> Float[Array, "*tokens"]:
+    """The divergence of a student's next-token distributions from a teacher's: distillation, without the logits of either.
+
+    Never negative; 0 with zero gradients for equal heads; and of nearly equal ones with all digits that the products
+    leave. It is `softmax_kl_divergence` of the two heads' logits. The gradient by a teacher that is not trained is not
+    computed under `jit`.
+
+    Formula: Σₖ pₖ (e^−rₖ − 1 + rₖ), which is Σₖ pₖ rₖ, with r = log p − log q, and p = softmax(t) and q = softmax(s) of
+    the scores of `linear_softmax_cross_entropy`, of the teacher and of the student. Derivative by sₖ: qₖ − pₖ; by tₖ:
+    pₖ (rₖ − Σ p r). Hinton's distillation multiplies by T²: the caller's factor.
+
+    Args:
+        hidden: x, the student's last hidden states, one vector a token.
+        weight: W, one vector a class of the vocabulary, of any size.
+        teacher_hidden: the same of the teacher, of any dimension of its own; differentiable.
+        teacher_weight: the same, over the same vocabulary; differentiable.
+        bias: b, one number a class, differentiable; −inf for a class that cannot occur.
+        teacher_bias: the same of the teacher.
+        soft_cap: c > 0, the bound that tanh puts on the logits, differentiable.
+        teacher_soft_cap: the same of the teacher.
+        temperature: T > 0, divides the scores of both; broadcasts to the tokens, differentiable.
+        vocab_first: whether `weight` is [vocab, dim], as a table of embeddings is.
+        teacher_vocab_first: the same of `teacher_weight`; None means as `vocab_first`.
+        block_size: about how many classes to take at a time, as in `linear_softmax_cross_entropy`.
+        axis_name: the mesh axis of `shard_map` over whose devices the vocabulary is divided, as there; for both heads.
+        where: which tokens count.
+
+    Returns:
+        One divergence a token, in nats, in float32 or wider. It is inf where a class can occur for the teacher and
+        cannot for the student; the gradient by s is then q − p as ever, and the one by t is 0.
+
+    Raises:
+        TypeError: hidden states, a weight or an option is not floating point, `block_size` is not an integer, a
+            `vocab_first` is not a bool, or `where` is not boolean.
+        ValueError: the teacher has other tokens or another vocabulary, a weight does not have the shape that its hidden
+            states ask for, an option or `where` does not broadcast or is out of its domain, or `block_size` is not
+            positive.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxloss
+        >>> hidden, weight = jnp.array([[1.0]]), jnp.array([[1.0, 0.0]])
+        >>> teacher_hidden, teacher_weight = jnp.array([[1.0, 1.0]]), jnp.array([[1.5, 0.0], [0.5, 0.0]])
+        >>> print(jaxloss.linear_softmax_kl_divergence(hidden, weight, teacher_hidden, teacher_weight))
+        [0.0671307]
+
+    References:
+        Kullback and Leibler, On Information and Sufficiency, 1951
+        Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015
+        Hsu et al., Liger Kernel: Efficient Triton Kernels for LLM Training, 2024 (distillation without the logits)
+    """
+    hidden, weight, logits = _check.head(hidden, weight, vocab_first)
+    teacher_first = vocab_first if teacher_vocab_first is None else teacher_vocab_first
+    teacher_hidden, teacher_weight, of_teacher = _check.teacher(teacher_hidden, teacher_weight, teacher_first, logits)
+    where = _check.mask(where, logits.shape[:-1], "the tokens")
+    options = _head_options(logits, bias, soft_cap, temperature, where)
+    teacher_options = _head_options(of_teacher, teacher_bias, teacher_soft_cap, temperature, where, "teacher_")
+    wider = max(hidden, teacher_hidden, key=lambda x: x.shape[-1])
+    blocks, teacher_blocks = (_blocks(block_size, logits, wider, x, axis_name) for x in (vocab_first, teacher_first))
+    heads = (hidden, weight, *options), (teacher_hidden, teacher_weight, *teacher_options)
+    return _compiled(_divergence, _spec(hidden), *heads, where, (blocks, teacher_blocks))
+
+
+def _divergence(student: Any, teacher: Any, where: Any, blocks: tuple[Blocks, Blocks]) -> Array:
+    student, teacher = (_linear.Head(x, w, *(_rules.wide(y, x, w) for y in rest)) for x, w, *rest in (student, teacher))
+    return _rules.call(_linear_divergence.divergence, student, teacher, where, blocks, apart=blocks[0].axis_name)
 
 
 def _compiled(core: Callable[..., Any], spec: Any, *args: Any) -> Any:
@@ -332,15 +415,25 @@ def _options(
     where: Array | None,
 ) -> tuple[Array | None, ...]:
     """The options in the order of the core, checked; those of classes as [V], those of a masked token harmless."""
+    smoothing, weights, z_loss, _ = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, None, where)
+    smoothing, z_loss = (_rules.harmless(where, x) for x in (smoothing, z_loss))
+    weights = None if weights is None else jnp.broadcast_to(weights, logits.shape[-1:])
+    bias, soft_cap, temperature = _head_options(logits, bias, soft_cap, temperature, where)
+    return bias, smoothing, weights, z_loss, soft_cap, temperature
+
+
+def _head_options(
+    logits: Any, bias: Any, soft_cap: Any, temperature: Any, where: Array | None, prefix: str = ""
+) -> tuple[Array | None, ...]:
+    """The options of scores, checked: the bias as [V], the temperature one a token, and harmless in a masked one."""
     tokens, classes = _check.examples(logits), logits.shape[-1:]
-    options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     temperature = _check.option("temperature", _check.unless_one(temperature), tokens, above=0, where=where)
-    smoothing, z_loss, temperature = (_rules.harmless(where, x) for x in (options[0], options[2], temperature))
+    temperature = _rules.harmless(where, temperature)
     if temperature is not None:
         temperature = jnp.broadcast_to(temperature, tokens.shape)
-    bias = _check.option("bias", bias, logits, shape=classes)
-    bias, weights = (None if x is None else jnp.broadcast_to(x, classes) for x in (bias, options[1]))
-    return bias, smoothing, weights, z_loss, options[3], temperature
+    bias = _check.option(f"{prefix}bias", bias, logits, shape=classes)
+    soft_cap = _check.option(f"{prefix}soft_cap", soft_cap, logits, above=0, shape=())
+    return None if bias is None else jnp.broadcast_to(bias, classes), soft_cap, temperature
 
 
 def _blocks(size: Any, logits: Any, hidden: Array, vocab_first: bool, axis_name: Any) -> Blocks:

@@ -239,19 +239,27 @@ def scores_of(head: Head, start: Any, columns: int, blocks: Blocks) -> Array:
     return scores(z, head.soft_cap, head.temperature)
 
 
-def gradients(of_scores: Callable[..., Any], held: Any, head: Head, of_class: Any, blocks: Blocks) -> tuple[Head, Any]:
+def gradients(
+    of_scores: Callable[..., Any], held: tuple[Any, ...], head: Head, of_class: Any, blocks: Blocks, beside: Any = None
+) -> tuple[Head, Any]:
     """The gradients by a head and by an array [V] or None, of what has these gradients by a block of them.
 
     `of_scores(held, s, of_class, places)` gives those by a block of scores and of the array, for the places of its
-    classes. Each block goes into the gradient of the weight once; that of the hidden states is summed up in float32 or
-    wider.
+    classes. `beside` is another head of the same classes with its blocks, whose scores are then the last of `held`. Each
+    block goes into the gradient of the weight once; that of the hidden states is summed up in float32 or wider.
     """
     rule = _gradients_in_bits if head.weight.dtype.itemsize == 2 else _gradients
-    return rule(of_scores, held, head, of_class, blocks)
+    return rule(of_scores, held, head, of_class, blocks, beside)
 
 
 def _gradients(
-    of_scores: Callable[..., Any], held: Any, head: Head, of_class: Any, blocks: Blocks, in_bits: bool = False
+    of_scores: Callable[..., Any],
+    held: tuple[Any, ...],
+    head: Head,
+    of_class: Any,
+    blocks: Blocks,
+    beside: Any,
+    in_bits: bool = False,
 ) -> tuple[Head, Any]:
     x, weight, bias, soft_cap, temperature = head
     classes, x_first = weight.shape[class_axis(blocks)], transposed(x)
@@ -263,7 +271,8 @@ def _gradients(
         z = product(x, w) if bias is None else product(x, w) + taken(bias, start, columns, blocks)
         s, pullback = jax.vjp(scores, z, soft_cap, temperature)
         some = taken_or_none(of_class, start, columns, blocks)
-        ds, some_bar = of_scores(held, s, some, places(start, columns, classes, blocks))
+        others = () if beside is None else (scores_of(beside[0], start, columns, beside[1]),)
+        ds, some_bar = of_scores((*held, *others), s, some, places(start, columns, classes, blocks))
         dz, *parts = pullback(ds)
         return Head(
             head_bar.hidden + by_hidden(dz, w),
@@ -288,8 +297,10 @@ def _gradients(
 # On CPU, XLA carries a 16-bit float array through a loop in float32, and changes all of it at each step; integers not.
 # They have no derivative, and so the second derivatives come from a loop over floats.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _gradients_in_bits(of_scores: Callable[..., Any], held: Any, head: Head, of_class: Any, blocks: Blocks) -> Any:
-    return _gradients(of_scores, held, head, of_class, blocks, in_bits=True)
+def _gradients_in_bits(
+    of_scores: Callable[..., Any], held: tuple[Any, ...], head: Head, of_class: Any, blocks: Blocks, beside: Any
+) -> Any:
+    return _gradients(of_scores, held, head, of_class, blocks, beside, in_bits=True)
 
 
 @_gradients_in_bits.defjvp

@@ -38,6 +38,12 @@ def tokens(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return rng.normal(size=(4, 16)), rng.integers(1, CLASSES, size=4), 0.5 * rng.normal(size=(16, CLASSES))
 
 
+def two_heads(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A student and a teacher of another dimension."""
+    x, _, w = tokens(rng)
+    return x, rng.normal(size=(4, 24)), w, 0.4 * rng.normal(size=(24, CLASSES))
+
+
 # --- Naive formulas -------------------------------------------------------------------------------------------------
 
 
@@ -83,6 +89,27 @@ def entropy(
     s, occurs = naive_scores(x, w, bias, soft_cap, temperature, vocab_first)
     log_p = s - jax.nn.logsumexp(s, axis=-1, where=occurs, keepdims=True)
     return -jnp.sum(jnp.where(occurs, jnp.exp(log_p) * log_p, 0), axis=-1)
+
+
+def divergence(
+    x: Any,
+    x_teacher: Any,
+    w: Any,
+    w_teacher: Any,
+    bias: Any = 0.0,
+    teacher_bias: Any = 0.0,
+    soft_cap: Any = None,
+    teacher_soft_cap: Any = None,
+    temperature: Any = 1.0,
+    vocab_first: bool = False,
+    teacher_vocab_first: bool = False,
+    block_size: Any = None,
+) -> Any:
+    s, occurs = naive_scores(x, w, bias, soft_cap, temperature, vocab_first)
+    t, has_target = naive_scores(x_teacher, w_teacher, teacher_bias, teacher_soft_cap, temperature, teacher_vocab_first)
+    log_q = s - jax.nn.logsumexp(s, axis=-1, where=occurs, keepdims=True)
+    log_p = t - jax.nn.logsumexp(t, axis=-1, where=has_target, keepdims=True)
+    return jnp.sum(jnp.where(has_target, jnp.exp(log_p) * (log_p - log_q), 0), axis=-1)
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------
@@ -162,6 +189,42 @@ CASES = [
             ((ONE, of_scores(7)), {}, [0.0]),
             ((ONE, of_scores(1e4, 0)), {}, [0.0]),
             ((ONE, of_scores(1, 1, 5)), {"bias": np.array([0.0, 0.0, -inf])}, [np.log(2.0)]),
+        ],
+    ),
+    Case(
+        tokens_first(jaxloss.linear_softmax_kl_divergence, (0, 2, 1, 3)),
+        divergence,
+        two_heads,
+        [
+            {},
+            {"bias": np.linspace(-1, 1, CLASSES), "teacher_bias": BIAS, "block_size": 16},
+            {
+                "bias": BIAS,
+                "teacher_bias": BIAS[::-1] + BIAS,
+                "soft_cap": 4.0,
+                "teacher_soft_cap": 3.0,
+                "temperature": np.array([0.7, 1.0, 2.0, 1.5]),
+                "block_size": 20,
+            },
+        ],
+        event=1,
+        arguments=(0, 1, 2, 3),
+        free=("bias", "teacher_bias"),
+        hard=[
+            ((ONE, ONE, of_scores(0.3, -1.7, 20), of_scores(0.3, -1.7, 20)), {}, [0.0]),
+            ((ONE, ONE, of_scores(1003, 1001), of_scores(3, 1)), {}, [0.0]),
+            ((ONE, ONE, of_scores(5), of_scores(1)), {}, [0.0]),
+            ((ONE, ONE, of_scores(0, 50), of_scores(50, 0)), {}, [50 - 100 / (1 + np.exp(50.0))]),
+            ((ONE, ONE, of_scores(0, 50), of_scores(50, 0)), {"block_size": 1}, [50 - 100 / (1 + np.exp(50.0))]),
+            ((ONE, ONE, of_scores(0, 1e4), of_scores(1e4, 0)), {}, [1e4]),
+            ((ONE, ONE, of_scores(-3e38, 0), of_scores(3e38, 0)), {}, [3e38]),
+            ((ONE, ONE, of_scores(1e38, -1e38), of_scores(1e38, -1e38)), {}, [0.0]),
+            ((ONE, ONE, of_scores(0, 0), of_scores(2.0**-12, 0)), {}, [2.0**-27]),
+            ((ONE, ONE, of_scores(0, 0), of_scores(0, -120)), {}, [np.log(2.0)]),
+            ((ONE, ONE, of_scores(0, 0), of_scores(1, 0)), {"temperature": 0.001}, [np.log(2.0)]),
+            ((ONE, ONE, of_scores(0, 0), of_scores(0, 5)), {"teacher_bias": np.array([0.0, -inf])}, [np.log(2.0)]),
+            ((ONE, ONE, of_scores(0, 0), of_scores(0, 0)), {"bias": np.array([0.0, -inf])}, [inf]),
+            ((ONE, ONE, of_scores(0, 0), of_scores(0, -200)), {"bias": np.array([0.0, -inf])}, [inf]),
         ],
     ),
 ]
