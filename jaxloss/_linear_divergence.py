@@ -2,7 +2,7 @@
 
 Notation as in `_linear`, with t for the scores of the teacher and p for its distribution, q for the student's. A first
 pass gives the log-sum-exp of both, and so r = log p − log q of each class; a second one Σ p (e^−r − 1 + r), which is
-Σ p r as long as both sum to 1. No term of it is negative, and an error of the log-sum-exps enters squared.
+Σ p r as both sum to 1, and of which no term is negative. It also tells how far from 1 rounding has left their sums.
 """
 
 import functools
@@ -41,6 +41,7 @@ class Terms(NamedTuple):
     value: Array
     student: Sums
     teacher: Sums
+    log_ratio: Array  # log(Σ exp(t − max t)/Σ exp(s − max s))
 
 
 class Parts(NamedTuple):
@@ -84,17 +85,22 @@ def _terms(student: Head, teacher: Head, where: Any, blocks: tuple[Blocks, Block
     least = Sums(jnp.full_like(zero, jnp.finfo(dtype).min), zero)
     start, zero, *_ = _rules.alike(((least, least), zero, student, teacher))
     of_student, of_teacher = (_of_all_devices(x, blocks[0]) for x in over_blocks(of_sums, start, classes, blocks[0]))
-    terms = Terms(zero, of_student, of_teacher)
+    terms = Terms(zero, of_student, of_teacher, jnp.log(of_teacher.total / of_student.total))
 
-    def of_value(carry: tuple[Array, Array], start: Any, columns: int) -> tuple[Array, Array]:
+    def of_value(carry: tuple[Array, ...], start: Any, columns: int) -> tuple[Array, ...]:
         s, t = scores_of_both(start, columns)
-        p, q, r, both = _parts(s, t, terms)
-        excess = jnp.sum(jnp.where(both, _numerics.weighted_excess(p, -r, q), q), axis=-1)
+        parts = _parts(s, t, terms)
+        excess = jnp.where(parts.both, _numerics.weighted_excess(parts.p, -parts.r, parts.q), parts.q)
         impossible = jnp.any((t != -jnp.inf) & (s == -jnp.inf), axis=-1)
-        return carry[0] + excess, carry[1] + impossible.astype(dtype)
+        more = jnp.sum(excess, axis=-1), jnp.sum(_less_teacher(parts), axis=-1), impossible.astype(dtype)
+        return jax.tree.map(jnp.add, carry, more)
 
-    value, impossible = summed(over_blocks(of_value, (zero, zero), classes, blocks[0]), blocks[0])
-    return terms._replace(value=_rules.masked(where, jnp.where(impossible > 0, jnp.inf, value)))
+    value, moved, impossible = summed(over_blocks(of_value, (zero, zero, zero), classes, blocks[0]), blocks[0])
+    # Σ q − Σ p is 0 but for the rounding errors of both sums, which would be far above nearly equal log p and log q.
+    error = lax.stop_gradient(jnp.log1p(moved))
+    value = value - _numerics.excess(error)
+    value = jnp.where(impossible > 0, jnp.inf, jnp.where(value < 0, 0, value))
+    return Terms(_rules.masked(where, value), of_student, of_teacher, terms.log_ratio - error)
 
 
 def _with_block(sums: Sums, s: Array) -> Sums:
@@ -116,7 +122,7 @@ def _parts(s: Array, t: Array, terms: Terms) -> Parts:
     d, error = _difference(0.25 * jnp.where(both, t, 0), 0.25 * jnp.where(both, s, 0))
     shift, shift_error = _difference(0.25 * of_teacher.m, 0.25 * of_student.m)
     d, last_error = _difference(d, shift)
-    r = 4 * (d + (last_error + error - shift_error)) - jnp.log(of_teacher.total / of_student.total)
+    r = 4 * (d + (last_error + error - shift_error)) - terms.log_ratio[..., None]
     return Parts(
         jnp.exp(t - of_teacher.m) / of_teacher.total,
         jnp.exp(s - of_student.m) / of_student.total,
@@ -131,8 +137,9 @@ def _difference(x: Array, y: Array) -> tuple[Array, Array]:
     return d, lax.stop_gradient(difference_error(x, y, d))
 
 
-def _excess_of_student(p: Array, q: Array, r: Array, both: Array) -> Array:
+def _less_teacher(parts: Parts) -> Array:
     """q − p by the larger of the two: neither overflows, and nothing cancels."""
+    p, q, r, both = parts
     more = r >= 0
     difference = jnp.where(more, p, -q) * jnp.expm1(jnp.where(more, -r, r))
     return jnp.where(both, difference, q - p)
@@ -160,7 +167,7 @@ def _narrow(head_bar: Head, head: Head, where: Any) -> Head:
 def _by_student(held: tuple[Array, Terms, Array], s: Array, _: None, places: Array) -> tuple[Array, None]:
     """q − p for a block of scores."""
     cotangent, terms, t = held
-    difference = _excess_of_student(*_parts(s.astype(cotangent.dtype), t.astype(cotangent.dtype), terms))
+    difference = _less_teacher(_parts(s.astype(cotangent.dtype), t.astype(cotangent.dtype), terms))
     return (cotangent[..., None] * difference).astype(s.dtype), None
 
 
