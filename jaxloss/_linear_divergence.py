@@ -152,6 +152,8 @@ def _divergence_fwd(*args: Any) -> tuple[Array, Any]:
 
 def _divergence_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
     (student, teacher, where, blocks), terms = residuals
+    # Else XLA would keep from the forward pass what the two have in common: the smaller block that is in no loop.
+    student, teacher = lax.optimization_barrier((student, teacher))
     held = _rules.masked(where, cotangent), terms
     heads = _prepared(student, where), _prepared(teacher, where)
     # Two loops: of a teacher that is not trained, nobody asks for the second, and XLA leaves it out.

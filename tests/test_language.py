@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases.language import cross_entropy
+from cases.language import cross_entropy, divergence
 from jax.experimental import checkify
 
 import jaxloss
@@ -293,6 +293,135 @@ def test_log_probs_and_accuracy_in_one_pass() -> None:
         np.testing.assert_array_equal(is_top, (labels == best) & where)
         *_, tied = jaxloss.token_log_probs(jnp.zeros((2, DIM)), data["weight"], jnp.asarray([7, -1]))
         np.testing.assert_array_equal(tied, [True, False])
+
+
+# --- The divergence from a teacher ----------------------------------------------------------------------------------
+
+distilled = jaxloss.linear_softmax_kl_divergence
+
+
+def test_distillation_with_a_tail_block() -> None:
+    """All options, half of the tokens NaN, a teacher of another dimension and layout: 12 blocks and a smaller one."""
+    data, options, _, where = drawn(3, 50257)
+    rng = np.random.default_rng(5)
+    data["teacher_hidden"] = jnp.asarray(rng.normal(size=(3, 6)), F32)
+    data["teacher_weight"] = jnp.asarray(rng.normal(size=(50257, 6)), F32)
+    options = {k: options[k] for k in ("bias", "soft_cap", "temperature")}
+    options["teacher_bias"] = jnp.where(jnp.arange(50257) % 13 == 1, -jnp.inf, options["bias"][::-1] + options["bias"])
+    options["teacher_soft_cap"] = jnp.asarray(3.0)
+    static = {"teacher_vocab_first": True, "block_size": 4096}
+
+    def ours(data: Any, options: Any) -> Any:
+        hidden, teacher_hidden = (jnp.where(where[:, None], data[k], jnp.nan) for k in ("hidden", "teacher_hidden"))
+        weights = data["weight"], data["teacher_weight"]
+        return distilled(hidden, weights[0], teacher_hidden, weights[1], **options, **static, where=where)
+
+    def naive(data: Any, options: Any) -> Any:
+        arguments = (data[k] for k in ("hidden", "teacher_hidden", "weight", "teacher_weight"))
+        return jnp.where(where, divergence(*arguments, **options, teacher_vocab_first=True), 0)
+
+    losses, gradients = with_gradients(ours, data, options)
+    with jax.enable_x64(True):
+        want_losses, want = with_gradients(naive, wide(data), wide(options))
+        want_losses = np.asarray(want_losses)
+    np.testing.assert_allclose(losses, want_losses, rtol=1e-6)
+    for got, true in zip(jax.tree.leaves(gradients), jax.tree.leaves(want), strict=True):
+        assert distance(got, true) < 1e-5
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-5])
+def test_nearly_equal_heads_keep_their_digits(apart: float) -> None:
+    """Where the products are exact: the last divergences are 5e-11, from log-sum-exps of 12."""
+    rng = np.random.default_rng(0)
+    weight = 2 * rng.normal(size=(3, 50257))
+    teacher = weight + apart * rng.normal(size=weight.shape)
+    data = {k: jnp.asarray(v, F32) for k, v in {"hidden": np.eye(3), "weight": weight, "teacher": teacher}.items()}
+
+    def ours(data: Any, _: Any) -> Any:
+        return distilled(data["hidden"], data["weight"], data["hidden"], data["teacher"], block_size=4096)
+
+    def naive(data: Any, _: Any) -> Any:
+        return jaxloss.softmax_kl_divergence(data["hidden"] @ data["weight"], data["hidden"] @ data["teacher"])
+
+    losses, gradients = with_gradients(ours, data, {})
+    with jax.enable_x64(True):
+        want_losses, want = with_gradients(naive, wide(data), {})
+        want_losses = np.asarray(want_losses)
+    assert np.all(want_losses < apart**2)
+    np.testing.assert_allclose(losses, want_losses, rtol=1e-6)
+    for name in ("weight", "teacher"):
+        assert distance(gradients[0][name], want[0][name]) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
+def test_equal_heads(dtype: Any) -> None:
+    data, options, _, _ = drawn(13, 50257, dtype)
+    options = {k: options[k] for k in ("bias", "soft_cap", "temperature")}
+
+    def both(x: Any, w: Any, x_teacher: Any, w_teacher: Any, options: Any) -> Any:
+        of_teacher = {"teacher_bias": options["bias"], "teacher_soft_cap": options["soft_cap"]}
+        return distilled(x, w, x_teacher, w_teacher, **options, **of_teacher, block_size=4096)
+
+    head = data["hidden"], data["weight"]
+    losses, pullback = jax.jit(lambda *args: jax.vjp(both, *args))(*head, *head, options)
+    assert np.all(losses == 0)
+    assert all(np.all(np.asarray(x, F32) == 0) for x in jax.tree.leaves(pullback(losses + 1)))
+
+
+def test_the_classes_of_the_teacher_only() -> None:
+    """As `softmax_kl_divergence`: infinite, with the gradient q − p by the student and 0 by the teacher."""
+    scores, none = jnp.asarray([[0.5, 1.0, -1.0]]), jnp.asarray([0.0, -jnp.inf, 0.0])
+
+    def fused(s: Any, t: Any) -> Any:
+        return distilled(jnp.ones((1, 1)), s, jnp.ones((1, 1)), t, bias=none)[0]
+
+    def full(s: Any, t: Any) -> Any:
+        return jaxloss.softmax_kl_divergence(s[0] + none, t[0])
+
+    got, want = (jax.value_and_grad(f, (0, 1))(scores, 2 * scores) for f in (fused, full))
+    assert got[0] == want[0] == np.inf
+    chex.assert_trees_all_close(got[1][1], want[1][1], atol=0)
+    there = np.asarray([[0, 2]])
+    np.testing.assert_allclose(got[1][0][0, there], want[1][0][0, there], rtol=1e-6)
+
+
+def distillation(classes: int, trained: tuple[int, ...]) -> Any:
+    """The compiled step of 4096 tokens, with its gradient by some of the arguments."""
+    shapes = (4096, 512), (512, classes), (4096, 1024), (1024, classes)
+
+    def total(*args: Any) -> Any:
+        return jnp.mean(distilled(*args))
+
+    step = jax.jit(jax.value_and_grad(total, trained))
+    return step.lower(*(jax.ShapeDtypeStruct(shape, F32) for shape in shapes)).compile()
+
+
+def test_memory_and_products_of_distillation() -> None:
+    """The logits of student and teacher are 4,295 MB. The gradient by a teacher that is not trained costs nothing."""
+    programs = [distillation(*of) for of in ((2**17, (0, 1)), (2**18, (0, 1)), (2**17, (0, 1, 2, 3)))]
+    frozen, larger, trained = (program.memory_analysis().temp_size_in_bytes for program in programs)
+    assert frozen < 200e6
+    assert larger - frozen < 4096 * 2**17 * 4 / 100
+    assert trained < 225e6
+    assert [program.as_text().count(" dot(") for program in programs] == [8, 8, 12]
+
+
+def test_a_bad_teacher_raises() -> None:
+    x, w = jnp.ones((3, 4)), jnp.ones((4, 5))
+    with pytest.raises(ValueError, match=r"teacher_hidden must be one vector a token of hidden, \(3,\), got \(2, 4\)"):
+        distilled(x, w, x[:2], w)
+    with pytest.raises(ValueError, match=r"teacher_weight must be \[D, V\] .* D = 4, as teacher_hidden .* got \(5, 4\)"):
+        distilled(x, w, x, w.T)
+    with pytest.raises(ValueError, match=r"teacher_weight must be over the 5 classes of weight, got \(4, 6\)"):
+        distilled(x, w, x, jnp.ones((4, 6)))
+    with pytest.raises(TypeError, match="teacher_weight must be floating point"):
+        distilled(x, w, x, w.astype(int))
+    with pytest.raises(TypeError, match="teacher_vocab_first must be True or False, got 1"):
+        distilled(x, w, x, w, teacher_vocab_first=1)
+    with pytest.raises(ValueError, match=r"teacher_bias must broadcast to the shape of the classes, \(5,\), got \(3,\)"):
+        distilled(x, w, x, w, teacher_bias=jnp.ones(3))
+    with pytest.raises(ValueError, match="teacher_soft_cap must be above 0"):
+        distilled(x, w, x, w, teacher_soft_cap=0.0)
 
 
 # --- In use ---------------------------------------------------------------------------------------------------------
