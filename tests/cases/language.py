@@ -152,6 +152,10 @@ HARD = [
     (([[0.0]], [0], of_scores(1, 2)), {"z_loss": 0.1}, [np.log(2.0) + 0.1 * np.log(2.0) ** 2]),
 ]
 
+# Between σ(0.5) and σ(0.1), with 0.1 as float32 has it.
+OFFSET = 0.5 / (1 + np.exp(-0.5)) - np.log1p(np.exp(0.5))
+OFFSET += np.log1p(np.exp(float(np.float32(0.1)))) - float(np.float32(0.1)) / (1 + np.exp(-0.5))
+
 CASES = [
     Case(
         tokens_first(jaxloss.linear_softmax_cross_entropy, (0, 2, 1)),
@@ -213,6 +217,7 @@ CASES = [
         hard=[
             ((ONE, ONE, of_scores(0.3, -1.7, 20), of_scores(0.3, -1.7, 20)), {}, [0.0]),
             ((ONE, ONE, of_scores(1003, 1001), of_scores(3, 1)), {}, [0.0]),
+            ((ONE, ONE, of_scores(0.1, 0), of_scores(1000.5, 1000)), {}, [OFFSET]),
             ((ONE, ONE, of_scores(5), of_scores(1)), {}, [0.0]),
             ((ONE, ONE, of_scores(0, 50), of_scores(50, 0)), {}, [50 - 100 / (1 + np.exp(50.0))]),
             ((ONE, ONE, of_scores(0, 50), of_scores(50, 0)), {"block_size": 1}, [50 - 100 / (1 + np.exp(50.0))]),
