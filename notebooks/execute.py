@@ -1,12 +1,14 @@
-"""Runs every notebook from a clean kernel, as `make notebooks` does, and writes its outputs into it.
+"""Runs every notebook from a clean kernel, a few at a time, as `make notebooks` does.
 
-A cell that raises or warns fails the run. With JAXLOSS_QUICK=1 the notebooks train for a few steps only, and nothing is
-written. Names on the command line choose some: `python notebooks/execute.py 01 04`.
+The outputs are written into them. A cell that raises or warns fails the run. With
+JAXLOSS_QUICK=1 the notebooks train for a few steps only, and nothing is written. Names on the
+command line choose some: `python notebooks/execute.py 01 04`.
 """
 
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ def notebooks() -> list[Path]:
 
 def execute(path: Path, progress: Progress) -> Any:
     notebook = nbformat.read(path, nbformat.NO_CONVERT)
-    bar = progress.add_task(path.stem, total=sum(cell.cell_type == "code" for cell in notebook.cells))
+    bar = progress.add_task(
+        path.stem, total=sum(cell.cell_type == "code" for cell in notebook.cells)
+    )
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -42,7 +46,11 @@ def execute(path: Path, progress: Progress) -> Any:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
                 raise RuntimeError(f"{path.name} says on its error stream:\n{output.text}")
-    notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}, KEY: {"source": source.digest(notebook)}}
+    notebook.metadata = {
+        "kernelspec": KERNEL,
+        "language_info": {"name": "python"},
+        KEY: {"source": source.digest(notebook)},
+    }
     return notebook
 
 
@@ -58,9 +66,11 @@ def main() -> None:
         TimeElapsedColumn(),
     )
     start = time.perf_counter()
-    with Progress(*columns, console=Console()) as progress:
-        for path in chosen:
-            notebook = execute(path, progress)
+    workers = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    with Progress(*columns, console=Console()) as progress, workers:
+        for path, notebook in zip(
+            chosen, workers.map(lambda path: execute(path, progress), chosen), strict=True
+        ):
             if not quick:
                 nbformat.write(notebook, path)
     print(f"{len(chosen)} notebooks, {time.perf_counter() - start:.0f} s")

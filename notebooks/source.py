@@ -6,5 +6,7 @@ from typing import Any
 
 def digest(notebook: Any) -> str:
     """Of the code cells, in order."""
-    cells = ("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+    cells = (
+        "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"
+    )
     return hashlib.sha256("\0".join(cells).encode()).hexdigest()
