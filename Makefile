@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --d
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-peers lint bench notebooks clean
+.PHONY: help demo test test-peers lint bench gallery notebooks clean
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ lint: $(VENV)/.test ## ruff and mypy
 bench: $(VENV)/.test $(VENV)/.peers ## time and memory beside the peers; installs torch and others
 	$(BIN)/python -m benchmarks
 
-notebooks: ## none yet
-	@echo "There are no notebooks yet: they come with a later version."
+gallery: $(VENV)/.demo ## draw value and gradient of every elementwise loss, in docs/gallery/
+	$(BIN)/python examples/gallery.py
+
+notebooks: $(VENV)/.notebooks $(VENV)/.peers ## run the notebooks and write their outputs; JAXLOSS_QUICK=1: run them shortened, write nothing
+	$(BIN)/python notebooks/execute.py
 
 clean: ## remove .venv, out/ and every cache
 	rm -rf $(VENV) out build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -246,7 +246,6 @@ def main() -> None:
     )
     pictures = (
         plots.training_curves(out / "training.png", classifiers, regressors),
-        plots.loss_curves(out / "losses.png"),
         plots.reliability(
             out / "calibration.png",
             [(f"{run.name}, {run.trained_on}", calibration(run.outputs, run.data.test[1])) for run in classifiers],

@@ -1,17 +1,13 @@
 """The pictures of the demo. Colours are those of Okabe and Ito, which colour-blind readers can tell apart."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from jax import Array
-
-import jaxloss
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -83,65 +79,6 @@ def reliability(path: Path, runs: Sequence[tuple[str, tuple[np.ndarray, np.ndarr
         ylim=(0, 1.02),
     )
     axes.legend(loc="lower right")
-    return save(figure, path)
-
-
-# Each panel: title, loss as a function of x, range of x, what x is.
-Panel = tuple[str, Callable[[Array], Array], tuple[float, float], str]
-
-
-def panels() -> list[Panel]:
-    def of(loss: Callable[..., Array], truth: float, low: float, high: float, x: str, **options: float) -> Panel:
-        name = "\n".join([loss.__name__, *(f"{key}={value:g}" for key, value in options.items())])
-        return name, lambda p: loss(p, jnp.asarray(truth), **options), (low, high), x
-
-    residual = partial(of, truth=0.0, low=-3, high=3, x="residual p − y")
-    positive = partial(of, truth=3.0, low=0.3, high=6, x="p, at y = 3")
-    margin = partial(of, truth=1.0, low=-3, high=3, x="score f, at y = 1")
-    logit = partial(of, truth=1.0, low=-6, high=6, x="logit z, at y = 1")
-    return [
-        residual(jaxloss.squared_error),
-        residual(jaxloss.l2_loss),
-        residual(jaxloss.absolute_error),
-        residual(jaxloss.huber_loss, delta=1.0),
-        residual(jaxloss.smooth_l1_loss, beta=0.5),
-        residual(jaxloss.log_cosh),
-        residual(jaxloss.pseudo_huber_loss, delta=1.0),
-        residual(jaxloss.charbonnier_loss, epsilon=0.1),
-        residual(jaxloss.quantile_loss, quantile=0.8),
-        residual(jaxloss.expectile_loss, tau=0.8),
-        residual(jaxloss.epsilon_insensitive_loss, epsilon=0.5),
-        residual(jaxloss.robust_loss, alpha=-2.0),
-        positive(jaxloss.squared_log_error),
-        positive(jaxloss.absolute_percentage_error),
-        margin(jaxloss.hinge_loss),
-        margin(jaxloss.squared_hinge_loss),
-        margin(jaxloss.modified_huber_loss),
-        margin(jaxloss.perceptron_loss),
-        margin(jaxloss.sparsemax_loss),
-        logit(jaxloss.sigmoid_binary_cross_entropy),
-        logit(jaxloss.sigmoid_binary_cross_entropy, label_smoothing=0.1),
-        logit(jaxloss.sigmoid_focal_loss, gamma=2.0),
-        logit(jaxloss.asymmetric_loss),
-        of(jaxloss.binary_cross_entropy, 1.0, 0.05, 1, "p, at y = 1"),
-    ]
-
-
-def loss_curves(path: Path) -> Path:
-    """Value and gradient of every elementwise loss, from the package's own functions."""
-    figure, axes = plt.subplots(5, 5, figsize=(20, 20), layout="constrained")
-    *filled, last = axes.flat
-    for ax, (name, loss, (low, high), x) in zip(filled, panels(), strict=True):
-        points = jnp.linspace(low, high, 601)
-        value, gradient = jax.jit(jax.vmap(jax.value_and_grad(loss)))(points)
-        ax.plot(points, value, color=BLUE)
-        ax.plot(points, gradient, color=VERMILLION, linestyle="--")
-        ax.set_title(name, fontsize=14)
-        ax.set_xlabel(x, labelpad=1)
-    last.plot([], [], color=BLUE, label="value")
-    last.plot([], [], color=VERMILLION, linestyle="--", label="gradient")
-    last.legend(loc="center", fontsize=20, frameon=False)
-    last.axis("off")
     return save(figure, path)
 
 
