@@ -176,6 +176,11 @@ def product_dtype(hidden: Array, weight: Array) -> Any:
     return jnp.bfloat16 if both and weight.size >= SMALL else _rules.wide_dtype(hidden, weight)
 
 
+def operand(hidden: Array, weight: Array, where: Any) -> Array:
+    """x in the dtype of the products, 0 in a masked token."""
+    return _rules.masked(where, hidden, 1).astype(product_dtype(hidden, weight))
+
+
 def product(a: Array, b: Array, along_a: tuple[int, ...] = (-1,), along_b: tuple[int, ...] = (0,)) -> Array:
     """The sum of products over the given axes, accumulated in float32 or wider.
 

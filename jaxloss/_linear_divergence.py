@@ -21,8 +21,8 @@ from jaxloss._linear import (
     class_axis,
     gradients,
     highest,
+    operand,
     over_blocks,
-    product_dtype,
     scores_of,
     summed,
 )
@@ -66,8 +66,7 @@ def _divergence_value(*args: Any) -> Array:
 
 
 def _prepared(head: Head, where: Any) -> Head:
-    x = _rules.masked(where, head.hidden, 1)
-    return head._replace(hidden=x.astype(product_dtype(head.hidden, head.weight)))
+    return head._replace(hidden=operand(head.hidden, head.weight, where))
 
 
 def _terms(student: Head, teacher: Head, where: Any, blocks: tuple[Blocks, Blocks]) -> Terms:

@@ -19,8 +19,8 @@ from jaxloss._linear import (
     class_axis,
     gradients,
     highest,
+    operand,
     over_blocks,
-    product_dtype,
     scores_of,
     shared,
     summed,
@@ -76,8 +76,7 @@ def _entropy_value(*args: Any) -> Array:
 
 
 def _head(hidden: Array, weight: Array, bias: Any, soft_cap: Any, temperature: Any, where: Any) -> Head:
-    x = _rules.masked(where, hidden, 1)
-    return Head(x.astype(product_dtype(hidden, weight)), weight, bias, soft_cap, temperature)
+    return Head(operand(hidden, weight, where), weight, bias, soft_cap, temperature)
 
 
 def _entropy_and_lse(

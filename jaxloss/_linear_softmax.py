@@ -21,10 +21,10 @@ from jaxloss._linear import (
     first_class,
     gradients,
     highest,
+    operand,
     over_blocks,
     place_of,
     product,
-    product_dtype,
     scores,
     shared,
     summed,
@@ -224,8 +224,7 @@ def prepared(hidden: Array, weight: Array, labels: Array, where: Any, blocks: Bl
         classes = classes * lax.axis_size(blocks.axis_name)
     safe = jnp.clip(labels, 0, classes - 1)
     invalid = jnp.where(labels == safe, 0, jnp.nan).astype(_rules.wide_dtype(hidden, weight))
-    hidden, safe, invalid = _rules.masked(where, hidden, 1), _rules.masked(where, safe), _rules.masked(where, invalid)
-    return hidden.astype(product_dtype(hidden, weight)), safe, invalid
+    return operand(hidden, weight, where), _rules.masked(where, safe), _rules.masked(where, invalid)
 
 
 def occurs(bias: Any, of_class: Array) -> Array:
