@@ -1,4 +1,4 @@
-"""Eight virtual devices for the sharding tests; this folder and examples/ on the path, for tests to import from."""
+"""Eight virtual devices for the sharding tests; this folder, examples/ and notebooks/ on the path, to import from."""
 
 import itertools
 import os
@@ -16,7 +16,8 @@ if os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1":  # then compile as f
         flags.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "examples")]
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "examples"), str(HERE.parent / "notebooks")]
 
 import jax  # noqa: E402 - after the flags
 
