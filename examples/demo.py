@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gallery
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -250,6 +251,7 @@ def main() -> None:
             out / "calibration.png",
             [(f"{run.name}, {run.trained_on}", calibration(run.outputs, run.data.test[1])) for run in classifiers],
         ),
+        *gallery.draw_all(out),
     )
     console.print("\nPictures:", ", ".join(str(path) for path in pictures))
     console.print(f"Time: {time.perf_counter() - start:.0f} s")

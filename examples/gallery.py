@@ -181,7 +181,7 @@ def title(name: str) -> str:
     return f"{name[:end]}\n{name[end:]}"
 
 
-def draw(panels: list[Panel], path: Path) -> None:
+def draw(panels: list[Panel], path: Path) -> Path:
     rows = -(-len(panels) // COLUMNS)
     figure, axes = plots.plt.subplots(rows, COLUMNS, figsize=(16, 4 * rows + 0.8), layout="constrained")
     for ax in axes.flat[len(panels) :]:
@@ -202,13 +202,18 @@ def draw(panels: list[Panel], path: Path) -> None:
     text.add_text(KEY, curves)
     picture.save(path, pnginfo=text, optimize=True)
     plots.plt.close(figure)
+    return path
+
+
+def draw_all(folder: Path) -> list[Path]:
+    """One picture a family."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [draw(panels, folder / f"{family}.png") for family, panels in families().items()]
 
 
 def main() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for family, panels in families().items():
-        draw(panels, FOLDER / f"{family}.png")
-        print(f"docs/gallery/{family}.png: {len(panels)} curves")
+    for path in draw_all(FOLDER):
+        print(f"docs/gallery/{path.name}")
 
 
 if __name__ == "__main__":
