@@ -86,102 +86,117 @@ def sizes(targets: Array, where: Array | None, like: Array) -> Array:
 
 
 def sums(predictions: Array, targets: Array, where: Array | None, from_logits: bool, squared: bool = False) -> Any:
-    """TP, FP and FN. If squared: TP, Σ (p − t)² and 0."""
-    return _rules.call(_sums(from_logits, squared), predictions, targets, where)
+    """TP and FP + FN, or if squared TP and Σ (p − t)²."""
+    return _rules.call(_sums("squared" if squared else "plain", from_logits), predictions, targets, where)
+
+
+def sums_apart(predictions: Array, targets: Array, where: Array | None, from_logits: bool) -> Any:
+    """TP, FP and FN."""
+    return _rules.call(_sums("apart", from_logits), predictions, targets, where)
 
 
 @functools.cache
-def _sums(from_logits: bool, squared: bool) -> Any:
-    """The sums as a `jax.custom_vjp` function that keeps its arguments alone.
+def _sums(kind: str, from_logits: bool) -> Any:
+    """The sums as a `jax.custom_vjp` function that keeps no more than its arguments.
 
     Probabilities are as large as the logits, and autodiff would keep several arrays of their size in float32.
     """
-    value = functools.partial(_sums_value, from_logits, squared)
+    value = functools.partial(_sums_value, kind, from_logits)
 
     @jax.custom_vjp
     def rule(*args: Any) -> Any:
-        return value(*args)
+        return value(*args)[0]
 
-    def fwd(*args: Any) -> tuple[Any, Any]:
-        return value(*args), args
+    def fwd(predictions: Array, targets: Array, where: Array | None) -> tuple[Any, Any]:
+        total, x = value(predictions, targets, where)
+        kept = x if _keeps_probabilities(predictions, targets) else predictions
+        return total, (kept, targets, where)
 
-    rule.defvjp(fwd, functools.partial(_rules.compiled, functools.partial(_sums_bwd, from_logits, squared)))
+    rule.defvjp(fwd, functools.partial(_rules.compiled, functools.partial(_sums_bwd, kind, from_logits)))
     return rule
 
 
-# On CPU, XLA makes one fast pass of a sum over the pixels and all that leads to it, the softmax included, if it is
-# arithmetic alone, without a comparison, and goes by rows of some hundred pixels. What passes have in common, even a
-# constant, it would store, which takes longer than to compute it again: the barriers hide that their inputs are the same,
-# the leading axes that the shapes are.
+def _keeps_probabilities(predictions: Array, targets: Array) -> bool:
+    """Whether probabilities are kept in place of the logits: it saves time, and in float32 it costs no memory."""
+    return predictions.dtype == _rules.wide_dtype(predictions, targets)
 
 
-def _sums_value(from_logits: bool, squared: bool, predictions: Array, targets: Array, where: Array | None) -> Any:
-    z, t, one = _prepared(predictions, targets, where)
-
-    def total(of_pixels: Callable[..., Array], axes: int) -> Array:
-        of_rows = of_pixels(from_logits, *_in_rows((z, t, one), axes))
-        return jnp.sum(of_rows, axis=(-3, -2)).reshape(z.shape[:-2] + z.shape[-1:])
-
-    if squared:
-        wrong = total(_squared_error, 1)
-        return total(_right, 2), wrong, jnp.zeros_like(wrong)
-    return total(_right, 1), total(_extra, 1), total(_missing, 2)
+# On CPU, XLA makes one fast pass of a sum over the pixels or the classes and all that leads to it if it is arithmetic
+# alone, without a comparison, and goes by rows of some hundred pixels. What passes have in common, even a constant, it
+# would store, which takes longer than to compute it again: the barriers hide that their inputs are the same, and rows of
+# another length that the shapes are.
 
 
-def _in_rows(inputs: Any, axes: int) -> Any:
-    """[..., pixels, K] as [1, ..., rows, pixels of a row, K], with so many leading axes."""
+def _sums_value(kind: str, from_logits: bool, predictions: Array, targets: Array, where: Array | None) -> Any:
+    x, t = _prepared(from_logits, predictions, targets, where)
 
-    def rows(x: Array) -> Array:
-        if x.ndim == 0:
-            return x
-        *batch, pixels, classes = x.shape
-        row = max(n for n in range(1, 513) if pixels % n == 0)
-        return x.reshape((1,) * axes + (*batch, pixels // row, row, classes))
+    def total(of_pixels: Callable[[Array, Array], Array], rows: int) -> Array:
+        of_rows = jnp.sum(of_pixels(*_in_rows(rows, x, t)), axis=-2)
+        limits = jnp.finfo(of_rows.dtype)
+        # In two steps, so that processors can share the first: hidden, since XLA would make one of them.
+        return jnp.sum(lax.reduce_precision(of_rows, limits.nexp, limits.nmant), axis=-2)
 
-    return lax.optimization_barrier(jax.tree.map(rows, inputs))
-
-
-def _prepared(predictions: Array, targets: Array, where: Array | None) -> tuple[Array, Array, Array]:
-    """z and t in float32 or wider, and 1; all 0 in a masked pixel."""
-    z, t = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
-    one = jnp.ones((), z.dtype) if where is None else where[..., None].astype(z.dtype)
-    return _rules.masked(where, z, 1), _rules.masked(where, t, 1), one
-
-
-def _right(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
-    return _probability(from_logits, z) * t
-
-
-def _extra(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
-    return _probability(from_logits, z) * (one - t)
+    p, q = functools.partial(_probability, from_logits), functools.partial(_complement, from_logits)
+    if kind == "plain" and from_logits:
+        # p = x − ⌊x⌋ and q = 1 − p multiplied out, which takes the fewest operations. In |⌊x⌋ + t| + x − 2 x t, what a pixel
+        # adds to FP + FN, nothing cancels: x is −q at a target of 1 that is met, and p at a target of 0.
+        of_all = total(lambda x, t: jnp.abs(jnp.floor(x) + t) + x, 2)
+        by_target = total(jnp.multiply, 3)
+        return (by_target - total(lambda x, t: jnp.floor(x) * t, 4), of_all - 2 * by_target), x
+    right = total(lambda x, t: p(x) * t, 2)
+    if kind == "plain":
+        return (right, total(lambda x, t: p(x) * (1 - t) + q(x) * t, 3)), x
+    if kind == "squared":
+        return (right, total(lambda x, t: jnp.square(_difference(from_logits, x, t)), 3)), x
+    return (right, total(lambda x, t: p(x) * (1 - t), 3), total(lambda x, t: q(x) * t, 4)), x
 
 
-def _missing(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
-    return _complement(from_logits, z) * t
+def _in_rows(which: int, *arrays: Array) -> Any:
+    """[..., pixels, K] as [..., rows, pixels of a row, K], for one of the lengths that rows can have."""
+    *batch, pixels, classes = arrays[0].shape
+    lengths = [n for n in range(512, 0, -1) if pixels % n == 0]
+    row = lengths[min(which, len(lengths) - 1)]
+    return lax.optimization_barrier([x.reshape(*batch, pixels // row, row, classes) for x in arrays])
 
 
-def _squared_error(from_logits: bool, z: Array, t: Array, one: Array) -> Array:
-    return one * jnp.square(_difference(from_logits, z, t))
+def _prepared(from_logits: bool, predictions: Array, targets: Array, where: Array | None) -> tuple[Array, Array]:
+    """The probabilities, as `_held` if they are of logits, and t in float32 or wider; all 0 in a masked pixel."""
+    z, t = (_rules.masked(where, _rules.wide(*x), 1) for x in ((predictions, targets), (targets, predictions)))
+    if not from_logits:
+        return z, t
+    (rows,) = _in_rows(0, z)
+    return _rules.masked(where, _held(rows).reshape(z.shape), 1), t
 
 
-def _difference(from_logits: bool, z: Array, t: Array) -> Array:
-    """p − t, from the side where it does not cancel."""
-    return jnp.where(t > 0.5, (1 - t) - _complement(from_logits, z), _probability(from_logits, z) - t)
+def _difference(from_logits: bool, x: Array, t: Array) -> Array:
+    """p − t, without a digit of 1 − p lost where both are near 1."""
+    return x - (jnp.floor(x) + t) if from_logits else x - t
 
 
-def _sums_bwd(from_logits: bool, squared: bool, residuals: Any, cotangents: Any) -> tuple[Any, Any, None]:
-    predictions, targets, where = residuals
-    z, t, one = _in_rows(_prepared(predictions, targets, where), 0)
-    right, extra, missing = (x[..., None, None, :] for x in cotangents)
-    if squared:
-        pull = 2 * extra * _difference(from_logits, z, t)
-        by_p, by_t = right * t + pull, right * _probability(from_logits, z) - pull
+def _sums_bwd(kind: str, from_logits: bool, residuals: Any, cotangents: Any) -> tuple[Any, Any, None]:
+    kept, targets, where = residuals
+    if _keeps_probabilities(kept, targets):
+        x, t = kept, _rules.masked(where, _rules.wide(targets, kept), 1)
     else:
-        by_p = (right - missing) * t + extra * (one - t)
-        by_t = (right - extra) * _probability(from_logits, z) + missing * _complement(from_logits, z)
-    by_z = one * (_pullback(z, by_p) if from_logits else by_p)
-    by_t = (one * by_t).astype(targets.dtype).reshape(targets.shape) if jnp.issubdtype(targets.dtype, jnp.floating) else None
-    return by_z.astype(predictions.dtype).reshape(predictions.shape), by_t, None
+        x, t = _prepared(from_logits, kept, targets, where)
+    x, t = _in_rows(1, x, t)
+    cotangents = [c[..., None, None, :] for c in cotangents]
+    p, right, wrong = _probability(from_logits, x), cotangents[0], cotangents[1]
+    if kind == "apart":
+        _, extra, missing = cotangents
+        by_p = (right - missing) * t + extra * (1 - t)
+        by_t = (right - extra) * p + missing * _complement(from_logits, x)
+    elif kind == "plain":
+        by_p = (right - 2 * wrong) * t + wrong
+        by_t = right * p + wrong * (_complement(from_logits, x) - p)
+    else:
+        pull = 2 * wrong * _difference(from_logits, x, t)
+        by_p, by_t = right * t + pull, right * p - pull
+    by_z = _pullback(x, by_p) if from_logits else by_p
+    by_z = _rules.masked(where, by_z.reshape(kept.shape), 1).astype(kept.dtype)
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        return by_z, None, None
+    return by_z, _rules.masked(where, by_t.reshape(targets.shape), 1).astype(targets.dtype), None
 
 
 # --- Probabilities --------------------------------------------------------------------------------------------------
@@ -189,29 +204,39 @@ def _sums_bwd(from_logits: bool, squared: bool, residuals: Any, cotangents: Any)
 
 def probabilities(logits: Array) -> tuple[Array, Array]:
     """p and 1 − p, each without a subtraction, for logits in float32 or wider: softmax, or sigmoid of one class."""
-    return _probability(True, logits), _complement(True, logits)
+    x = _held(logits)
+    return _probability(True, x), _complement(True, x)
 
 
-def _probability(from_logits: bool, z: Array) -> Array:
-    if not from_logits:
-        return z
+# One number holds p and 1 − p with all their digits: p where it is at most ½, and −(1 − p) above.
+
+
+def _held(z: Array) -> Array:
     if z.shape[-1] == 1:
-        return _numerics.sigmoid(z)
-    e = _exp(z)
-    return e / jnp.sum(e, axis=-1, keepdims=True)
-
-
-def _complement(from_logits: bool, z: Array) -> Array:
-    """1 − p."""
-    if not from_logits:
-        return 1 - z
-    if z.shape[-1] == 1:
-        return _numerics.sigmoid(-z)
-    e = _exp(z)
+        above = z > 0
+        small = _numerics.sigmoid(jnp.where(above, -z, z))
+        return jnp.where(above, _negative(small), small)
+    e = lax.optimization_barrier(_exp(z))
     # Z − 1 without the subtraction: the largest e, or one of several, is the 1. Then Z − e_k is a sum of two terms ≥ 0.
     largest = jnp.floor(e)
     rest = jnp.sum(e - largest, axis=-1, keepdims=True) + (jnp.sum(largest, axis=-1, keepdims=True) - 1)
-    return (rest + (1 - e)) / (1 + rest)
+    rest, inverse = lax.optimization_barrier((rest, 1 / (1 + rest)))
+    p = e * inverse
+    return jnp.where(p > 0.5, _negative((rest + (1 - e)) * inverse), p)
+
+
+def _negative(x: Array) -> Array:
+    """−x for x ≥ 0, and below 0 for 0 too."""
+    return -jnp.maximum(x, jnp.finfo(x.dtype).tiny)
+
+
+def _probability(from_logits: bool, x: Array) -> Array:
+    return x - jnp.floor(x) if from_logits else x
+
+
+def _complement(from_logits: bool, x: Array) -> Array:
+    """1 − p."""
+    return (1 + jnp.floor(x)) - x if from_logits else 1 - x
 
 
 def _exp(z: Array) -> Array:
@@ -220,11 +245,11 @@ def _exp(z: Array) -> Array:
     return jnp.exp(z - lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True)))
 
 
-def _pullback(z: Array, by_p: Array) -> Array:
+def _pullback(x: Array, by_p: Array) -> Array:
     """The cotangent of the logits: p_k (a_k − Σ_j p_j a_j) for that of the probabilities, a."""
-    p = _probability(True, z)
-    if z.shape[-1] == 1:
-        return by_p * p * _complement(True, z)
-    # Less their mean, which for a sure pixel is the a of its class, the a are 0 where the difference would cancel.
-    by_p = by_p - jnp.sum(p * by_p, axis=-1, keepdims=True)
-    return p * (by_p - jnp.sum(p * by_p, axis=-1, keepdims=True))
+    p = _probability(True, x)
+    if x.shape[-1] == 1:
+        return by_p * p * _complement(True, x)
+    # Less the a of a class above ½, so that for this class, and near it, nothing cancels: p + ⌊x⌋ is x.
+    less = jnp.sum(jnp.floor(x) * by_p, axis=-1, keepdims=True)
+    return p * ((by_p + less) - jnp.sum(x * by_p, axis=-1, keepdims=True))

@@ -67,8 +67,8 @@ def dice_loss(
 
 
 def _dice(sums: Any, smooth: Array) -> Array:
-    right, extra, missing = sums
-    return _numerics.share(extra + missing, 2 * right + smooth.astype(right.dtype))
+    right, wrong = sums
+    return _numerics.share(wrong, 2 * right + smooth.astype(right.dtype))
 
 
 def jaccard_loss(
@@ -121,8 +121,8 @@ def jaccard_loss(
 
 
 def _jaccard(sums: Any, smooth: Array) -> Array:
-    right, extra, missing = sums
-    return _numerics.share(extra + missing, right + smooth.astype(right.dtype))
+    right, wrong = sums
+    return _numerics.share(wrong, right + smooth.astype(right.dtype))
 
 
 def tversky_loss(
@@ -174,7 +174,7 @@ def tversky_loss(
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
     options = _overlap.options(predictions, where, alpha=alpha, beta=beta, smooth=smooth)
-    return _rules.compiled(_tversky, _overlap.sums(predictions, targets, where, from_logits), *options)
+    return _rules.compiled(_tversky, _overlap.sums_apart(predictions, targets, where, from_logits), *options)
 
 
 def _tversky(sums: Any, alpha: Array, beta: Array, smooth: Array) -> Array:
@@ -234,7 +234,7 @@ def focal_tversky_loss(
     options = _overlap.options(predictions, where, alpha=alpha, beta=beta, smooth=smooth)
     some = _overlap.examples_mask(where)
     gamma = _rules.harmless(some, _check.option("gamma", gamma, _overlap.losses(predictions), above=0, where=some))
-    sums = _overlap.sums(predictions, targets, where, from_logits)
+    sums = _overlap.sums_apart(predictions, targets, where, from_logits)
     return _rules.compiled(_focal_tversky, sums, *options, gamma)
 
 
@@ -307,10 +307,10 @@ def generalized_dice_loss(
 
 
 def _generalized_dice(sums: Any, sizes: Array, smooth: Array) -> Array:
-    right, extra, missing = sums
+    right, wrong = sums
     there = sizes > 0
     smallest = jnp.min(jnp.where(there, sizes, jnp.inf), axis=-1, keepdims=True)
     smallest = jnp.where(jnp.isinf(smallest), 1, smallest)
     weights = jnp.square(smallest / jnp.where(there, sizes, smallest))
-    wrong = jnp.sum(weights * (extra + missing), axis=-1)
+    wrong = jnp.sum(weights * wrong, axis=-1)
     return _numerics.share(wrong, 2 * jnp.sum(weights * right, axis=-1) + smooth.astype(wrong.dtype))
