@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --d
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-peers lint bench gallery notebooks clean
+.PHONY: help demo test test-sizes test-peers lint bench gallery notebooks clean
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(VENV)/.demo ## train on real data with each kind of loss; figures on the
 test: $(VENV)/.test ## run the tests and the doctests, all but tests/peers
 	$(PYTEST) --ignore tests/test_contract.py
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) tests/test_contract.py
+
+test-sizes: $(VENV)/.test ## the head of a language model at all sizes, of which `make test` takes all but the largest
+	JAXLOSS_SIZES=all $(PYTEST) tests/test_language.py
 
 test-peers: $(VENV)/.test $(VENV)/.peers ## compare with the peers; installs torch and others
 	$(PYTEST) tests/peers

@@ -81,13 +81,46 @@ def measure(dtype: str, shape: tuple[int, int, int], seconds: float) -> list[lis
     return lines
 
 
+def measure_divergence(dtype: str, shape: tuple[int, int, int], seconds: float) -> list[list[str]]:
+    """Distillation from a teacher of the same size: the divergence by blocks, and that of the logits of both."""
+    tokens, dim, classes = shape
+    keys = jax.random.split(jax.random.key(1), 4)
+    hidden, teacher_hidden = (jax.random.normal(key, (tokens, dim), dtype) for key in keys[:2])
+    weight, teacher_weight = (jax.random.normal(key, (dim, classes), dtype) / dim**0.5 for key in keys[2:])
+
+    def full(hidden: Array, weight: Array, teacher_hidden: Array, teacher_weight: Array) -> Array:
+        return jaxloss.softmax_kl_divergence(hidden @ weight, teacher_hidden @ teacher_weight)
+
+    def by_blocks(hidden: Array, weight: Array, teacher_hidden: Array, teacher_weight: Array) -> Array:
+        return jaxloss.linear_softmax_kl_divergence(hidden, weight, teacher_hidden, teacher_weight)
+
+    arrays = hidden, weight, teacher_hidden, teacher_weight
+    steps = {}
+    for name, loss in (("distillation", by_blocks), ("distillation, full logits", full)):
+        step = jax.value_and_grad(lambda *a, loss=loss: jnp.mean(loss(*a)), (0, 1))
+        steps[name] = jax.jit(step).lower(*arrays).compile()
+    calls = [lambda run=run: jax.block_until_ready(run(*arrays)) for run in steps.values()]
+    medians, ratios = speed.medians_and_ratios(speed.interleaved(calls, seconds))
+    return [
+        [f"{name}, {dtype} {tokens}×{dim}×{classes}", tables.ratio(ratio), "", f"{1e3 * median:.4g}", "", temp]
+        for name, median, ratio, temp in zip(
+            steps,
+            medians,
+            ratios,
+            (tables.megabytes(step.memory_analysis().temp_size_in_bytes) for step in steps.values()),
+            strict=True,
+        )
+    ]
+
+
 def run(*, small: bool, only: str) -> None:
     """On a GPU, at the size of a large model's head; without one, at a size that a CPU can do, as the caption says."""
     gpu = jax.default_backend() == "gpu"
     shape = (64, 16, 512) if small else (8192, 4096, 131072) if gpu else (4096, 512, 32000)
     where = jax.devices()[0].device_kind if gpu else "no GPU: on a CPU, at a size that it can do"
     chosen = [dtype for dtype in BOUNDS if only in f"language {dtype}" and not (gpu and dtype == "float32")]
-    lines = [measure(dtype, shape, 0 if small else 1) for dtype in track(chosen, "language", console=tables.console)]
+    parts = [(measure_one, dtype) for dtype in chosen for measure_one in (measure, measure_divergence)]
+    lines = [of(dtype, shape, 0 if small else 1) for of, dtype in track(parts, "language", console=tables.console)]
     columns = "ratio to full logits", "bound", "ms", "TFLOP/s of 6NVD", "temp MB"
-    note = f"value_and_grad of the mean by hidden and weight; {where}"
+    note = f"value_and_grad of the mean by hidden and weight, in distillation those of the student; {where}"
     tables.show("Language", note, ("tokens × dim × vocabulary", *columns), [line for part in lines for line in part])

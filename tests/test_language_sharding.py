@@ -152,31 +152,57 @@ def test_entropy_and_log_probs_under_shard_map(aligned: bool) -> None:
     assert_only_small_sums(program, None, "vocab")
 
 
-@pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
-def test_distillation_under_shard_map(tokens: Any, classes: Any) -> None:
-    """The vocabulary of both heads divided: only numbers a token and the gradients of the hidden states are summed."""
+def two_heads() -> dict[str, Any]:
     data = {k: v for k, v in drawn().items() if k in ("hidden", "weight", "bias")}
     keys = jax.random.split(jax.random.key(1), 3)
     data["teacher_hidden"] = jax.random.normal(keys[0], (TOKENS, DIM))
     data["teacher_weight"] = 0.5 * jax.random.normal(keys[1], (CLASSES, DIM))
     data["teacher_bias"] = jax.random.normal(keys[2], (CLASSES,)).at[::7].set(-jnp.inf)
     data["labels"] = jnp.arange(TOKENS)
+    return data
 
-    def local(data: Any, options: Any, tokens: Any = None, classes: Any = None) -> Any:
-        data = {k: v for k, v in data.items() if k != "labels"}
-        divergences = jaxloss.linear_softmax_kl_divergence(
-            **data, **options, teacher_soft_cap=3.0, teacher_vocab_first=True, axis_name=classes, block_size=256
-        )
-        mean = jnp.mean(jnp.square(divergences))
-        return mean if tokens is None else jax.lax.pmean(mean, tokens)
 
-    want = slopes(local)(data, OPTIONS)
+def specs_of_two_heads(tokens: Any, classes: Any) -> dict[str, Any]:
+    student = {k: v for k, v in specs(tokens, classes).items() if k != "class_weights"}
+    return student | {"teacher_hidden": P(tokens, None), "teacher_weight": P(classes, None), "teacher_bias": P(classes)}
+
+
+def distilled(data: Any, options: Any, tokens: Any = None, classes: Any = None) -> Any:
+    data = {k: v for k, v in data.items() if k != "labels"}
+    divergences = jaxloss.linear_softmax_kl_divergence(
+        **data, **options, teacher_soft_cap=3.0, teacher_vocab_first=True, axis_name=classes, block_size=256
+    )
+    mean = jnp.mean(jnp.square(divergences))
+    return mean if tokens is None else jax.lax.pmean(mean, tokens)
+
+
+@pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
+def test_distillation_under_shard_map(tokens: Any, classes: Any) -> None:
+    """The vocabulary of both heads divided: only numbers a token and the gradients of the hidden states are summed."""
+    data = two_heads()
+    want = slopes(distilled)(data, OPTIONS)
     mesh = jax.make_mesh((2, 4), ("data", "vocab"), axis_types=(AxisType.Auto,) * 2)
-    places = {k: v for k, v in specs(tokens, classes).items() if k in data}
-    places |= {"teacher_hidden": P(tokens, None), "teacher_weight": P(classes, None), "teacher_bias": P(classes)}
-    mapped = jax.shard_map(partial(local, tokens=tokens, classes=classes), mesh=mesh, in_specs=(places, P()), out_specs=P())
+    in_specs = (specs_of_two_heads(tokens, classes), P())
+    mapped = jax.shard_map(partial(distilled, tokens=tokens, classes=classes), mesh=mesh, in_specs=in_specs, out_specs=P())
     program = slopes(mapped).lower(data, OPTIONS).compile()
     chex.assert_trees_all_close(program(data, OPTIONS), want, rtol=2e-5, atol=1e-6)
+    assert_only_small_sums(program, tokens, classes)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
+@pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
+def test_distillation_of_sharded_arguments(tokens: Any, classes: Any, kind: Any) -> None:
+    data, step = two_heads(), slopes(distilled)
+    want = step(data, OPTIONS)
+    mesh = jax.make_mesh((2, 4), ("data", "vocab"), axis_types=(kind, kind))
+    with jax.set_mesh(mesh):
+        places = {k: NamedSharding(mesh, spec) for k, spec in specs_of_two_heads(tokens, classes).items()}
+        placed = jax.device_put(data, places)
+        program = step.lower(placed, OPTIONS).compile()
+        got = program(placed, OPTIONS)
+    chex.assert_trees_all_close(jax.device_get(got), jax.device_get(want), rtol=2e-5, atol=1e-6)
+    for name in ("hidden", "weight", "teacher_hidden", "teacher_weight"):
+        assert got[1][0][name].sharding.is_equivalent_to(places[name], 2)
     assert_only_small_sums(program, tokens, classes)
 
 
