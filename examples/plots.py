@@ -113,5 +113,7 @@ def losses_and_memory(path: Path, results: dict[str, tuple[np.ndarray, int]]) ->
     left.set(title="Training loss", xlabel="step", ylabel="nats a word")
     left.legend()
     right.set(title="Temporary memory of a training step", ylabel="MB", xticks=range(len(results)))
+    right.margins(y=0.1)
+    right.grid(visible=False, axis="x")
     right.set_xticklabels([name.replace(", ", ",\n").replace("_cross", "\n_cross") for name in results])
     return save(figure, path)
