@@ -137,12 +137,6 @@ def _sums_value(kind: str, from_logits: bool, predictions: Array, targets: Array
         return jnp.sum(lax.reduce_precision(of_rows, limits.nexp, limits.nmant), axis=-2)
 
     p, q = functools.partial(_probability, from_logits), functools.partial(_complement, from_logits)
-    if kind == "plain" and from_logits:
-        # p = x − ⌊x⌋ and q = 1 − p multiplied out, which takes the fewest operations. In |⌊x⌋ + t| + x − 2 x t, what a pixel
-        # adds to FP + FN, nothing cancels: x is −q at a target of 1 that is met, and p at a target of 0.
-        of_all = total(lambda x, t: jnp.abs(jnp.floor(x) + t) + x, 2)
-        by_target = total(jnp.multiply, 3)
-        return (by_target - total(lambda x, t: jnp.floor(x) * t, 4), of_all - 2 * by_target), x
     right = total(lambda x, t: p(x) * t, 2)
     if kind == "plain":
         return (right, total(lambda x, t: p(x) * (1 - t) + q(x) * t, 3)), x

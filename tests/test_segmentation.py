@@ -242,6 +242,37 @@ def test_masked_pixels_are_as_if_cut_out(loss: Any, from_logits: bool) -> None:
         assert np.all(got[:, 4:] == 0)
 
 
+@pytest.mark.parametrize("squared", [False, True], ids=["plain", "squared"])
+@pytest.mark.parametrize("from_logits", [True, False], ids=["logits", "probabilities"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_derivatives_by_hard_targets(classes: int, from_logits: bool, squared: bool) -> None:
+    """The first, under `autodiff` too, and the second, by predictions, targets and smoothing: at targets of 0 and 1."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(6)
+        z, t = 3 * rng.normal(size=(4, classes)), rng.integers(0, 2, size=(4, classes)).astype(float)
+        weights = rng.normal(size=classes)
+        to_p = jax.nn.softmax if classes > 1 else jax.nn.sigmoid
+        z = z if from_logits else to_p(z)
+
+        def ours(z: Any, t: Any, smooth: Any) -> Any:
+            options = {"smooth": smooth, "squared": squared, "from_logits": from_logits}
+            return jnp.sum(weights * jaxloss.dice_loss(z, t, axis=0, **options))
+
+        def naive(z: Any, t: Any, smooth: Any) -> Any:
+            p = to_p(z) if from_logits else z
+            sizes = p * p + t * t if squared else p + t
+            return jnp.sum(weights * (1 - (2 * jnp.sum(p * t, 0) + smooth) / (jnp.sum(sizes, 0) + smooth)))
+
+        def derivatives(loss: Any, first: Any) -> Any:
+            return jax.grad(first(loss), (0, 1, 2))(z, t, 0.7), jax.hessian(loss, (0, 1, 2))(z, t, 0.7)
+
+        want = derivatives(naive, lambda f: f)
+        for first in (lambda f: f, jaxloss.autodiff):
+            got = derivatives(ours, first)
+            for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+                np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
+
+
 @EVERY
 def test_pixel_axes(loss: Any) -> None:
     """Pixels may be anywhere but last: a volume, a list, channels first with the classes moved."""
