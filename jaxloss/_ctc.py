@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _rules, _scaled
+from jaxloss import _check, _numerics, _rules, _scaled
 from jaxloss._scaled import Scaled
 
 
@@ -363,13 +363,13 @@ def _log_space(logits: Array, live: Array, labels: Array, lengths: Array) -> Arr
     def body(carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         blank, label = carry
         log_probs, live = at
-        to_blank = jnp.logaddexp(blank, _scaled.shifted(label, never))
-        to_label = jnp.logaddexp(label, jnp.where(skips, to_blank[:, :-1], blank[:, :-1]))
+        to_blank = _numerics.log_add_exp(blank, _scaled.shifted(label, never))
+        to_label = _numerics.log_add_exp(label, jnp.where(skips, to_blank[:, :-1], blank[:, :-1]))
         new = to_blank + log_probs[:, -1:], to_label + log_probs[:, :-1]
         return _scaled.select(live[:, None], new, carry), None
 
     start, log_probs = _rules.alike(((start.at[:, 0].set(0), start[:, 1:]), log_probs))
     (blank, label), _ = lax.scan(body, start, (jnp.swapaxes(log_probs, 0, 1), live.T))
-    ends = jnp.logaddexp(blank, _scaled.shifted(label, never))
+    ends = _numerics.log_add_exp(blank, _scaled.shifted(label, never))
     total = jnp.take_along_axis(ends, lengths[:, None], axis=1)[:, 0]
     return jnp.where(total < never / 2, jnp.inf, -total)

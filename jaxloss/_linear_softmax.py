@@ -105,8 +105,8 @@ def terms_of(sums: Sums, own_weight: Any, count: Any, soft_cap: Any, temperature
     own = scores(sums.own[..., None], soft_cap, temperature)[..., 0]
     # The larger of the label and the best of the others is outside of the logarithm, so that nothing cancels in it.
     gap = sums.m - own
-    behind = gap > 0
-    e = jnp.exp(-jnp.abs(_numerics.within_range(gap)))
+    behind, finite = gap > 0, _numerics.within_range(gap)
+    e = jnp.exp(jnp.where(behind, -finite, finite))  # of −|gap|, whose derivative at 0 would be 0
     small = jnp.log1p(jnp.where(behind, (sums.total - 1) + e, sums.total * e))
     nll = jnp.where(behind, gap, 0) + small
     uniform = None

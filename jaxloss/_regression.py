@@ -1,5 +1,6 @@
 """Regression: elementwise losses of the residual r = prediction − target."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
@@ -455,10 +456,18 @@ def squared_log_error(
     return _squared_log_error(predictions, targets, where=where)
 
 
+# The rule saves the derivative at p = y, where that of the absolute value is 0.
+@jax.custom_jvp
 def _log_ratio(predictions: Array, targets: Array) -> Array:
     """log((1 + p)/(1 + y))."""
     r = predictions - targets
     return jnp.sign(r) * jnp.log1p(jnp.abs(r) / (1 + jnp.minimum(predictions, targets)))
+
+
+_log_ratio.defjvps(
+    lambda dp, _, predictions, targets: dp / (1 + predictions),
+    lambda dy, _, predictions, targets: -dy / (1 + targets),
+)
 
 
 @partials(

@@ -176,7 +176,7 @@ def _robust_slope(r: Array, alpha: Array, scale: Array) -> Array:
     largest = jnp.finfo(r.dtype).max
     x = jnp.clip(r / scale, -largest, largest)
     finite, _, growth = _robust_parts(x, alpha)
-    square = 0.5 * x * x
+    square = jnp.where(jnp.isinf(alpha), 0.5 * x * x, 0)
     far = jnp.abs(x) > _FAR
     # For a huge x its own logarithm joins the exponent: the weight alone would underflow.
     general = (0.5 * finite - 1) * growth + jnp.log(jnp.where(far, jnp.abs(x), 1))

@@ -59,8 +59,8 @@ def none_is_0(m: Array, total: Array) -> Array:
 @jax.custom_jvp
 def negative_weight(gap: Array, total: Array) -> Array:
     """1 / (total + e^−gap): the share of the negatives in the softmax over their sum."""
-    e = jnp.exp(-jnp.abs(gap))
     ahead = gap > 0
+    e = jnp.exp(jnp.where(ahead, -gap, gap))  # of −|gap|, whose derivative at 0 would be 0
     return jnp.where(ahead, 1, e) / jnp.where(ahead, total + e, 1 + total * e)
 
 
@@ -76,8 +76,9 @@ def entropy(gap: Array, total: Array) -> Array:
 
     Both a tiny loss and the gradient of a tiny loss keep all digits.
     """
-    e = jnp.exp(-jnp.abs(gap))
-    return jnp.maximum(gap, 0) + jnp.log1p(jnp.where(gap > 0, (total - 1) + e, total * e))
+    ahead = gap > 0
+    e = jnp.exp(jnp.where(ahead, -gap, gap))
+    return jnp.where(ahead, gap, 0) + jnp.log1p(jnp.where(ahead, (total - 1) + e, total * e))
 
 
 entropy.defjvps(

@@ -307,7 +307,7 @@ def _log_space(costs: Array, gamma: Array, rows: Array, columns: Array) -> Array
         masses, corner, end = carry
         d, x = at
         left = _scaled.shifted(masses[:, :-1], never)
-        new = jnp.logaddexp(jnp.logaddexp(corner, masses), left) + x
+        new = _numerics.log_add_exp(_numerics.log_add_exp(corner, masses), left) + x
         return (new, left, jnp.where(_at_end(d, rows, columns, width), new, end)), None
 
     carry, x = _rules.alike(((none, none.at[:, 0].set(0), none), x))

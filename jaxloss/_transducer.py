@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _grid, _rules, _scaled
+from jaxloss import _check, _grid, _numerics, _rules, _scaled
 
 
 def transducer_loss(
@@ -248,7 +248,7 @@ def _log_space(z: Array, labels: Array, frames: Array, lengths: Array, blank: Ar
         d, of_blank, of_label = at
         onward = masses + of_blank
         end = jnp.where(_at_end(d, frames, lengths, states), onward, end)
-        return (jnp.logaddexp(onward, _scaled.shifted(masses[:, :-1] + of_label, never)), end), None
+        return (_numerics.log_add_exp(onward, _scaled.shifted(masses[:, :-1] + of_label, never)), end), None
 
     carry, of_blank = _rules.alike(((start, end), of_blank))
     (_, end), _ = lax.scan(body, carry, (jnp.arange(depth), of_blank, of_label))

@@ -1,0 +1,84 @@
+"""Second derivatives where a formula has a branch: where arguments are equal, and of outliers.
+
+A maximum or an absolute value in a formula has a derivative of its own choice at a tie, which may be none of the loss's:
+JAX differentiates the formula itself under `autodiff`, and in the value that comes with a gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss
+
+TWO, NONE = np.array([[1, 2]]), np.zeros((1, 2))
+WEIGHT = np.random.default_rng(0).normal(size=(3, 5))
+LABELS = np.array([1, 4])
+
+
+def linear(hidden: Any, weight: Any = WEIGHT) -> Any:
+    options = {"label_smoothing": 0.1, "z_loss": 0.1, "soft_cap": 2.0}
+    return jaxloss.linear_softmax_cross_entropy(hidden, weight, LABELS, **options)
+
+
+CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
+    "ctc_loss": (lambda z: jaxloss.ctc_loss(z, np.zeros((1, 4)), TWO, NONE), (1, 4, 3)),
+    "transducer_loss": (lambda z: jaxloss.transducer_loss(z, np.array([2]), TWO, np.array([2])), (1, 2, 3, 3)),
+    "soft_dtw_loss": (lambda x: jaxloss.soft_dtw_loss(x, np.ones((3, 2)), gamma=0.7), (4, 2)),
+    "linear_softmax_cross_entropy, no hidden states": (linear, (2, 3)),
+    "linear_softmax_cross_entropy, no weight": (lambda w: linear(np.ones((2, 3)), w), (3, 5)),
+    "mean_linear_softmax_cross_entropy": (
+        lambda x: jaxloss.mean_linear_softmax_cross_entropy(x, WEIGHT, LABELS, soft_cap=2.0),
+        (2, 3),
+    ),
+    "token_log_probs": (lambda x: jnp.stack(jaxloss.token_log_probs(x, WEIGHT, LABELS)[:2]), (2, 3)),
+    "token_entropy": (lambda x: jaxloss.token_entropy(x, WEIGHT), (2, 3)),
+    "squared_log_error by predictions": (lambda p: jaxloss.squared_log_error(p, jnp.zeros(3)), (3,)),
+    "squared_log_error by targets": (lambda y: jaxloss.squared_log_error(jnp.zeros(3), y), (3,)),
+    "softmax_kl_divergence": (lambda z: jaxloss.softmax_kl_divergence(z, np.zeros((2, 3))), (2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_second_derivatives_at_ties(name: str) -> None:
+    """Against differences of the gradient, which is itself that of `autodiff`."""
+    loss, shape = CASES[name]
+    with jax.enable_x64(True):
+
+        def total(x: Any) -> Any:
+            return jnp.sum(jnp.sin(loss(x)))
+
+        tangent = jnp.cos(jnp.arange(np.prod(shape), dtype=float)).reshape(shape)
+        gradient = jax.jit(jax.grad(total))
+        zeros, step = jnp.zeros(shape), 1e-5 * tangent
+        plain = jax.jit(jax.grad(jaxloss.autodiff(total)))(zeros)
+        np.testing.assert_allclose(plain, gradient(zeros), rtol=1e-9, atol=1e-12)
+        want = (gradient(zeros + step) - gradient(zeros - step)) / 2e-5
+        size = np.max(np.abs(want))
+        assert size > 1e-3
+
+        def forward_over_reverse(f: Any) -> Any:
+            return jax.jit(lambda x: jax.jvp(jax.grad(f), (x,), (tangent,))[1])(zeros)
+
+        def reverse_over_reverse(f: Any) -> Any:
+            return jax.jit(jax.grad(lambda x: jnp.vdot(jax.grad(f)(x), tangent)))(zeros)
+
+        for got in (forward_over_reverse(total), reverse_over_reverse(total), forward_over_reverse(jaxloss.autodiff(total))):
+            np.testing.assert_allclose(got, want, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5, 2.0, -2.0, 0.0, -np.inf])
+def test_second_derivatives_of_outliers(alpha: float) -> None:
+    """Reverse over reverse too, where what overflows is in a branch that is not taken."""
+    r = jnp.array([1.5, 14.0, 300.0, 1e4])
+
+    def total(r: Any) -> Any:
+        return jnp.sum(jaxloss.robust_loss(r, jnp.zeros_like(r), alpha=alpha))
+
+    got = jax.grad(lambda r: jnp.sum(jax.grad(total)(r)))(r)
+    want = jax.jvp(jax.grad(total), (r,), (jnp.ones_like(r),))[1]
+    assert np.all(np.isfinite(got))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-9)
