@@ -129,7 +129,7 @@ def option(
     """A float option as an array, or None: its dtype, its domain, and that it broadcasts to `data` (or `shape`).
 
     The domain, all x with minimum <= x <= maximum and above < x, is checked at once where the value is known at trace
-    time, and by `checkify.debug_check` where it is an array of JAX's, but for what `where` leaves out. `of` is whose shape
+    time, and by `checkify.debug_check` where it is an array of JAX's or `where` leaves some of it out. `of` is whose shape
     it is: that of the losses without `shape`, and with it of the classes. float64 does not widen float32 data: it is
     rounded.
     """
@@ -153,9 +153,12 @@ def option(
         known = np.asarray(value)
         if known.dtype.kind not in "fiu":
             raise TypeError(f"{name} must be floating point, got {value!r}")
-        if not all(np.all(compare(known, limit)) for _, limit, compare in bounds):
-            raise ValueError(f"{domain}, got {value!r}")
         array = jnp.asarray(known, dtype)
+        if where is not None and known.ndim:
+            for _, limit, compare in bounds:
+                run_time(compare(array, limit) | left_out(where), domain)
+        elif not all(np.all(compare(known, limit)) for _, limit, compare in bounds):
+            raise ValueError(f"{domain}, got {value!r}")
     if shape == () and array.ndim > 0:
         raise ValueError(f"{name} must be one number, got shape {array.shape}")
     of = of or ("the losses" if shape is None else "the classes")

@@ -136,7 +136,8 @@ def _entropy(z: Array, y: Array) -> Array:
     _, e, _, differs, _ = _sides(z, y)
     linear = differs * jnp.minimum(a, largest)
     # Where z is infinite, the last term is inf if the label differs; else it is 0.
-    return linear + jnp.log1p(e) + jnp.minimum(jnp.maximum(a - largest, 0), linear) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
+    beyond = jnp.minimum(jnp.maximum(a - largest, 0), jnp.maximum(linear, 0))
+    return linear + jnp.log1p(e) + beyond * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
 
 
 _entropy.defjvps(

@@ -87,7 +87,8 @@ def binary_entropy(z: Array, yes: Array, no: Array) -> Array:
     a, largest = jnp.abs(z), jnp.finfo(z.dtype).max
     linear = (step(z) * no + (1 - step(z)) * yes) * jnp.minimum(a, largest)
     # Where z is infinite, the last term is inf if the side in question has a weight; else it is 0.
-    beyond = jnp.minimum(jnp.maximum(a - largest, 0), linear) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
+    # A label a rounding error above 1 makes `linear` negative.
+    beyond = jnp.minimum(jnp.maximum(a - largest, 0), jnp.maximum(linear, 0)) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
     return linear + (yes + no) * jnp.log1p(jnp.exp(-a)) + beyond
 
 

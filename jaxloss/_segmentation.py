@@ -240,7 +240,7 @@ def focal_tversky_loss(
 
 def _focal_tversky(sums: Any, alpha: Array, beta: Array, smooth: Array, gamma: Array) -> Array:
     loss = _tversky(sums, alpha, beta, smooth)
-    right = loss == 0
+    right = loss <= 0  # below, where a probability is a rounding error above 1
     return jnp.where(right, 0, _root(jnp.where(right, 1, loss), gamma.astype(loss.dtype)))
 
 

@@ -54,7 +54,8 @@ def pick(x: Array, labels: Array, where: Any) -> tuple[Array, Array]:
 
 def weight_of(class_weights: Array, labels: Array, like: Array) -> Array:
     """w_y in the dtype of the losses; a label out of range takes some weight, its loss is NaN or masked."""
-    return class_weights.astype(like.dtype)[jnp.clip(labels, 0, class_weights.shape[-1] - 1)]
+    class_weights = jnp.atleast_1d(class_weights).astype(like.dtype)
+    return class_weights[jnp.clip(labels, 0, class_weights.shape[-1] - 1)]
 
 
 # --- Integer labels -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What the cross-entropies promise beyond the contract: memory, masked classes, labels out of range, smoothing."""
 
+from functools import partial
 from typing import Any
 
 import chex
@@ -208,3 +209,32 @@ def test_fenchel_young_of_logsumexp_is_cross_entropy() -> None:
     np.testing.assert_allclose(loss(scores, targets), want, rtol=1e-5)
     where = jnp.asarray([True, False, True])
     assert loss(scores.at[1].set(jnp.nan), targets, where=where)[1] == 0
+
+
+@pytest.mark.parametrize("loss", [jaxloss.sigmoid_binary_cross_entropy, partial(jaxloss.sigmoid_focal_loss, gamma=0.0)])
+def test_a_label_beyond_1_by_rounding(loss: Any) -> None:
+    """As an average of labels may be: the loss is linear in the label."""
+    labels = jnp.array([1 + 2.0**-23, -1e-9, 1.3, -0.2], jnp.float32)
+    for z in (2.0, -2.0, 30.0):
+        want = np.logaddexp(0, z) - np.asarray(labels, np.float64) * z
+        np.testing.assert_allclose(loss(jnp.full(4, z), labels), want, rtol=1e-6, atol=1e-6)
+    certain = loss(jnp.array([jnp.inf, -jnp.inf, jnp.inf, -jnp.inf]), jnp.array([1.0, 0.0, 0.0, 1.0]))
+    np.testing.assert_array_equal(certain, [0, 0, np.inf, np.inf])
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_focal_loss"])
+def test_one_weight_for_all_classes(name: str) -> None:
+    z, labels = jnp.array([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]]), jnp.array([0, 1])
+    loss = getattr(jaxloss, f"{name}_with_integer_labels")
+    value, slope = jax.value_and_grad(lambda w: jnp.sum(loss(z, labels, class_weights=w, label_smoothing=0.1)))(2.0)
+    plain = jnp.sum(loss(z, labels, label_smoothing=0.1))
+    np.testing.assert_allclose([value, slope], [2 * plain, plain], rtol=1e-6)
+
+
+def test_masked_options_of_numpy_are_not_checked() -> None:
+    """As those of jax.numpy; where nothing is masked, a bad one is an error."""
+    logits, where = jnp.array([1.0, 2.0]), jnp.array([True, False])
+    got = jaxloss.sigmoid_focal_loss(logits, jnp.ones(2), gamma=np.array([2.0, np.nan]), where=where)
+    np.testing.assert_array_equal(got, [jaxloss.sigmoid_focal_loss(logits, jnp.ones(2), gamma=2.0)[0], 0])
+    with pytest.raises(ValueError, match=r"gamma must be at least 0, got array"):
+        jaxloss.sigmoid_focal_loss(logits, jnp.ones(2), gamma=np.array([2.0, -1.0]))

@@ -274,6 +274,15 @@ def test_derivatives_by_hard_targets(classes: int, from_logits: bool, squared: b
 
 
 @EVERY
+def test_probabilities_beyond_1_by_rounding(loss: Any) -> None:
+    """As an average of probabilities may be."""
+    p = jnp.full((3, 3, 1), 1 + 2.0**-23, F32)
+    value, slope = jax.value_and_grad(lambda p: jnp.sum(loss(p, jnp.ones((3, 3, 1)), from_logits=False)))(p)
+    np.testing.assert_allclose(value, 0, atol=1e-6)
+    assert np.all(np.isfinite(slope))
+
+
+@EVERY
 def test_pixel_axes(loss: Any) -> None:
     """Pixels may be anywhere but last: a volume, a list, channels first with the classes moved."""
     z, t = random_pixels(5)
