@@ -259,7 +259,7 @@ def log_cosh(
     Example:
         >>> import jax.numpy as jnp, jaxloss
         >>> print(jaxloss.log_cosh(jnp.array([1e-4, 2.0]), jnp.array([0.0, 0.0])))
-        [4.9999991e-09 1.3250027e+00]
+        [4.9999991e-09 1.3250028e+00]
 
     References:
         Saleh and Saleh, Statistical Properties of the log-cosh Loss Function Used in Machine Learning, 2022
