@@ -1,10 +1,9 @@
 """Regression: elementwise losses of the residual r = prediction − target."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from jaxloss import _check, _numerics
+from jaxloss import _check, _numerics, _special
 from jaxloss._rules import by_residual, partials
 
 # Every function here returns one loss an element, in float32 or wider, and takes `where`, a boolean array that
@@ -456,26 +455,12 @@ def squared_log_error(
     return _squared_log_error(predictions, targets, where=where)
 
 
-# The rule saves the derivative at p = y, where that of the absolute value is 0.
-@jax.custom_jvp
-def _log_ratio(predictions: Array, targets: Array) -> Array:
-    """log((1 + p)/(1 + y))."""
-    r = predictions - targets
-    return jnp.sign(r) * jnp.log1p(jnp.abs(r) / (1 + jnp.minimum(predictions, targets)))
-
-
-_log_ratio.defjvps(
-    lambda dp, _, predictions, targets: dp / (1 + predictions),
-    lambda dy, _, predictions, targets: -dy / (1 + targets),
-)
-
-
 @partials(
-    lambda predictions, targets: 2 * _log_ratio(predictions, targets) / (1 + predictions),
-    lambda predictions, targets: -2 * _log_ratio(predictions, targets) / (1 + targets),
+    lambda predictions, targets: 2 * _special.log1p_ratio(predictions, targets) / (1 + predictions),
+    lambda predictions, targets: -2 * _special.log1p_ratio(predictions, targets) / (1 + targets),
 )
 def _squared_log_error(predictions: Array, targets: Array) -> Array:
-    return jnp.square(_log_ratio(predictions, targets))
+    return jnp.square(_special.log1p_ratio(predictions, targets))
 
 
 def absolute_percentage_error(

@@ -183,3 +183,14 @@ def log_i0e(kappa: Array) -> Array:
     w = 1 / far
     large = jnp.log1p(w * _numerics.polynomial(_hankel(terms), w)) - (0.5 * jnp.log(far) + HALF_LOG_2PI)
     return jnp.where(kappa < limit, small, large)
+
+
+# The rule saves the derivative at x = y, where that of the absolute value is 0.
+@jax.custom_jvp
+def log1p_ratio(x: Array, y: Array) -> Array:
+    """log((1 + x)/(1 + y)), without cancellation near x = y."""
+    r = x - y
+    return jnp.sign(r) * jnp.log1p(jnp.abs(r) / (1 + jnp.minimum(x, y)))
+
+
+log1p_ratio.defjvps(lambda dx, _, x, y: dx / (1 + x), lambda dy, _, x, y: -dy / (1 + y))
