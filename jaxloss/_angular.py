@@ -58,7 +58,7 @@ def arcface_loss(
     _check.cosines("cosines", cosines, None if where is None else where[..., None])
     margin = _check.option("margin", margin, _check.examples(cosines), minimum=0, maximum=math.pi, where=where)
     scale = _check.option("scale", scale, _check.examples(cosines), above=0, where=where)
-    return _rules.call(_arcface(bool(easy_margin)), cosines, labels, margin, scale, where)
+    return _rules.call(_arcface(_check.flag("easy_margin", easy_margin)), cosines, labels, margin, scale, where)
 
 
 @functools.cache

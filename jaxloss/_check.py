@@ -16,9 +16,17 @@ from jax.experimental import checkify
 from jaxtyping import Array
 
 
+def array(name: str, x: Any) -> Array:
+    """`x` as an array; TypeError for what is none."""
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array of numbers, got {x!r}") from None
+
+
 def floating(name: str, x: Any) -> Array:
     """`x` as an array; TypeError unless it is floating point."""
-    x = jnp.asarray(x)
+    x = array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating point, got {x.dtype} of shape {x.shape}")
     return x
@@ -26,7 +34,7 @@ def floating(name: str, x: Any) -> Array:
 
 def integer(name: str, x: Any) -> Array:
     """`x` in 32 bits at least, in which no count of classes or steps wraps; TypeError unless it holds integers."""
-    x = jnp.asarray(x)
+    x = array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got {x.dtype} of shape {x.shape}")
     return x.astype(jnp.int32) if x.dtype.itemsize < 4 else x
@@ -50,7 +58,7 @@ def pair(name: str, x: Any, other_name: str, other: Any) -> tuple[Array, Array]:
 
 def binary(name: str, x: Any, labels: Any, labels_name: str = "labels") -> tuple[Array, Array]:
     """Floating-point scores and labels of one shape; hard labels may be integers or booleans."""
-    x, labels = floating(name, x), jnp.asarray(_like(labels, x))
+    x, labels = floating(name, x), array(labels_name, _like(labels, x))
     if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
         labels = floating(labels_name, labels)
     same_shape(name, x, labels_name, labels)
@@ -59,7 +67,7 @@ def binary(name: str, x: Any, labels: Any, labels_name: str = "labels") -> tuple
 
 def decisions(name: str, x: Any, labels: Any) -> tuple[Array, Array]:
     """Floating-point scores and hard labels of one shape, integers or booleans."""
-    x, labels = floating(name, x), jnp.asarray(labels)
+    x, labels = floating(name, x), array("labels", labels)
     if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be integers or booleans, got {labels.dtype} of shape {labels.shape}")
     same_shape(name, x, "labels", labels)
@@ -107,7 +115,7 @@ def mask(where: Any, shape: tuple[int, ...], of: str) -> Array | None:
     """`where` as a boolean array that broadcasts to `shape`, or None."""
     if where is None:
         return None
-    where = jnp.asarray(where)
+    where = array("where", where)
     if where.dtype != jnp.bool_:
         raise TypeError(f"where must be boolean, got {where.dtype} of shape {where.shape}")
     broadcastable("where", where, shape, of)
@@ -125,16 +133,14 @@ def option(
     shape: tuple[int, ...] | None = None,
     of: str | None = None,
     where: Array | None = None,
-) -> Array | None:
-    """A float option as an array, or None: its dtype, its domain, and that it broadcasts to `data` (or `shape`).
+) -> Array:
+    """A float option as an array: its dtype, its domain, and that it broadcasts to `data` (or `shape`).
 
     The domain, all x with minimum <= x <= maximum and above < x, is checked at once where the value is known at trace
     time, and by `checkify.debug_check` where it is an array of JAX's or `where` leaves some of it out. `of` is whose shape
     it is: that of the losses without `shape`, and with it of the classes. float64 does not widen float32 data: it is
     rounded.
     """
-    if value is None:
-        return None
     bounds: list[Any] = [
         ("at least", minimum, operator.ge),
         ("above", above, operator.gt),
@@ -164,6 +170,22 @@ def option(
     of = of or ("the losses" if shape is None else "the classes")
     broadcastable(name, array, data.shape if shape is None else shape, of)
     return array
+
+
+def optional(
+    name: str, value: Any, data: Array | jax.ShapeDtypeStruct, *, unused: float | None = None, **domain: Any
+) -> Array | None:
+    """An `option` that may be None, which stays, as `unused` does: a plain number at which the option changes nothing."""
+    if value is None or (isinstance(value, int | float | np.number) and value == unused):
+        return None
+    return option(name, value, data, **domain)
+
+
+def flag(name: str, value: Any) -> bool:
+    """A static option that is on or off."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def parameter(name: str, value: Any, data: Array, where: Array | None, *, zero: bool = False) -> Array:
@@ -226,7 +248,7 @@ def cosines(name: str, x: Array, where: Array | None) -> None:
 
 def pair_labels(labels: Any, vectors: Array) -> Array:
     """Labels of the shape of vectors [..., dim] without their last axis: floating point, integers or booleans."""
-    labels = jnp.asarray(_like(labels, vectors))
+    labels = array("labels", _like(labels, vectors))
     if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
         labels = floating("labels", labels)
     if labels.shape != vectors.shape[:-1]:
@@ -284,10 +306,10 @@ def softmax_options(
     """The options that all softmax losses share, for logits with their classes last. None stands for an unused one."""
     classes, row = logits.shape[-1], examples(logits)
     return (
-        option("label_smoothing", unless_zero(label_smoothing), row, minimum=0, maximum=1, where=where),
-        option("class_weights", class_weights, logits, minimum=0, shape=(classes,)),
-        option("z_loss", unless_zero(z_loss), row, minimum=0, where=where),
-        option("soft_cap", soft_cap, logits, above=0, shape=()),
+        optional("label_smoothing", label_smoothing, row, unused=0, minimum=0, maximum=1, where=where),
+        optional("class_weights", class_weights, logits, minimum=0, shape=(classes,)),
+        optional("z_loss", z_loss, row, unused=0, minimum=0, where=where),
+        optional("soft_cap", soft_cap, logits, above=0, shape=()),
     )
 
 
@@ -309,11 +331,6 @@ def examples(logits: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(logits.shape[:-1], logits.dtype)
 
 
-def unless_zero(x: Any) -> Any:
-    """None for a plain 0, an option that is not used."""
-    return None if isinstance(x, int | float | np.number) and x == 0 else x
-
-
 def scores_and_classes(name: str, scores: Any, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:
     """Scores with their classes last, integer labels and the mask over examples."""
     scores = class_last(name, floating(name, scores), axis)
@@ -323,7 +340,7 @@ def scores_and_classes(name: str, scores: Any, labels: Any, axis: Any, where: An
 
 def scores_and_labels(scores: Any, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:
     """Logits with their classes last, labels that are class indices or class probabilities, and the mask."""
-    if jnp.issubdtype(jnp.asarray(labels).dtype, jnp.integer):
+    if jnp.issubdtype(array("labels", labels).dtype, jnp.integer):
         return scores_and_classes("logits", scores, labels, axis, where)
     logits, labels = pair("logits", scores, "labels", labels)
     logits, labels = class_last("logits", logits, axis), class_last("labels", labels, axis)
@@ -369,8 +386,7 @@ def head(hidden: Any, weight: Any, vocab_first: bool, prefix: str = "") -> tuple
     """Hidden states [..., D] and a weight [D, V], or [V, D], and what their logits would be."""
     names = f"{prefix}hidden", f"{prefix}weight"
     hidden, weight = floating(names[0], hidden), floating(names[1], weight)
-    if not isinstance(vocab_first, bool):
-        raise TypeError(f"{prefix}vocab_first must be True or False, got {vocab_first!r}")
+    vocab_first = flag(f"{prefix}vocab_first", vocab_first)
     if hidden.ndim == 0:
         raise ValueError(f"{names[0]} must be one vector a token, of shape [..., D], got a scalar")
     dim, layout = hidden.shape[-1], "[V, D]" if vocab_first else "[D, V]"
@@ -401,8 +417,3 @@ def token_labels(labels: Any, tokens: tuple[int, ...], classes: int, where: Arra
     inside = (labels >= 0) & (labels < classes)
     run_time(inside | left_out(where), f"labels must be from 0 to {classes - 1} where they are not masked by `where`")
     return labels
-
-
-def unless_one(x: Any) -> Any:
-    """None for a plain 1, a temperature that changes nothing."""
-    return None if isinstance(x, int | float | np.number) and x == 1 else x

@@ -229,7 +229,7 @@ def info_nce_loss(
     temperature = _check.option("temperature", temperature, anchors, above=0, shape=())
     where = _check.mask(where, (n,), "the examples")
     columns = n if negatives is None else n + negatives.shape[0]
-    rule = _info_nce_of_cosines if normalize else _info_nce
+    rule = _info_nce_of_cosines if _check.flag("normalize", normalize) else _info_nce
     return _rules.call(rule, anchors, positives, negatives, temperature, where, block(block_size, n, columns))
 
 

@@ -54,7 +54,8 @@ def poisson_nll(
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     _check.at_least_zero("targets", targets, where)
-    if not log_rate:
+    full = _check.flag("full", full)
+    if not _check.flag("log_rate", log_rate):
         _check.at_least_zero("predictions", predictions, where)
         return (_poisson if full else _poisson_kernel)(predictions, targets, where=where)
     return (_poisson_of_log if full else _poisson_kernel_of_log)(predictions, targets, where=where)

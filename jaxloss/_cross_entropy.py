@@ -208,10 +208,8 @@ def sigmoid_binary_cross_entropy(
     """
     logits, labels = _check.binary("logits", logits, labels)
     where = _check.mask(where, logits.shape, "logits")
-    pos_weight = _check.option("pos_weight", pos_weight, logits, minimum=0, where=where)
-    smoothing = _check.option(
-        "label_smoothing", _check.unless_zero(label_smoothing), logits, minimum=0, maximum=1, where=where
-    )
+    pos_weight = _check.optional("pos_weight", pos_weight, logits, minimum=0, where=where)
+    smoothing = _check.optional("label_smoothing", label_smoothing, logits, unused=0, minimum=0, maximum=1, where=where)
     return _sigmoid_cross_entropy(logits, labels, pos_weight, smoothing, where=where)
 
 
@@ -423,7 +421,7 @@ def nll_with_integer_labels(
         Fisher, On the Mathematical Foundations of Theoretical Statistics, 1922
     """
     scores, labels, where = _check.scores_and_classes("log_predictions", log_predictions, labels, axis, where)
-    weights = _check.option("class_weights", class_weights, scores, minimum=0, shape=scores.shape[-1:])
+    weights = _check.optional("class_weights", class_weights, scores, minimum=0, shape=scores.shape[-1:])
     chosen, invalid = _softmax.pick(scores, labels, where)
     weight = 1 + invalid if weights is None else _softmax.weight_of(weights, labels, invalid) + invalid
     return _negative_product(weight, chosen, where=where)

@@ -134,7 +134,8 @@ def problem(
 ) -> tuple[tuple[Array, ...], tuple[int, ...], Array | None]:
     """The arguments of `_ctc` with one batch axis, the shape of the batch, and the mask."""
     logits, labels = _check.floating("logits", logits), _check.integer("labels", labels)
-    logit_paddings, label_paddings = jnp.asarray(logit_paddings), jnp.asarray(label_paddings)
+    logit_paddings = _check.array("logit_paddings", logit_paddings)
+    label_paddings = _check.array("label_paddings", label_paddings)
     if logits.ndim < 2 or logits.shape[-1] == 0:
         raise ValueError(f"logits must have the axes frames and classes, with a class at least, got shape {logits.shape}")
     *batch, frames, classes = logits.shape

@@ -57,7 +57,7 @@ def softmax_kl_divergence(
     logits = _check.class_last("logits", logits, axis)
     target_logits = _check.class_last("target_logits", target_logits, axis)
     where = _check.mask(where, logits.shape[:-1], "the examples")
-    temperature = _check.option("temperature", _check.unless_one(temperature), _check.examples(logits), above=0, where=where)
+    temperature = _check.optional("temperature", temperature, _check.examples(logits), unused=1, above=0, where=where)
     return _rules.call(_softmax_kl, logits, target_logits, temperature, where)
 
 

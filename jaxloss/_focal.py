@@ -51,7 +51,7 @@ def sigmoid_focal_loss(
     """
     logits, labels = _check.binary("logits", logits, labels)
     where = _check.mask(where, logits.shape, "logits")
-    alpha = _check.option("alpha", alpha, logits, minimum=0, maximum=1, where=where)
+    alpha = _check.optional("alpha", alpha, logits, minimum=0, maximum=1, where=where)
     gamma = _check.option("gamma", gamma, logits, minimum=0, where=where)
     return _focal(logits, labels, alpha, gamma, where=where)
 
@@ -305,7 +305,7 @@ def _softmax_focal(
 ) -> Array:
     logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
     smoothing, weights, z_loss, soft_cap = _check.softmax_options(logits, *options, where)
-    alpha = _check.option("alpha", alpha, logits, minimum=0, shape=logits.shape[-1:])
+    alpha = _check.optional("alpha", alpha, logits, minimum=0, shape=logits.shape[-1:])
     gamma = _check.option("gamma", gamma, _check.examples(logits), minimum=0, where=where)
     if alpha is not None:
         weights = alpha if weights is None else weights * alpha

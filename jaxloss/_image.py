@@ -239,7 +239,7 @@ def perceptual_loss(
         raise ValueError(f"predictions must hold at least one array of features, got {structure}")
     others = _leaves("targets", targets, structure)
     factors = [1.0] * len(layers) if weights is None else _leaves("weights", weights, structure)
-    axes = _check.count("batch_axes", batch_axes)
+    axes, normalize = _check.count("batch_axes", batch_axes), _check.flag("normalize", normalize)
     # Of one example, so that the rules need not know which axes are the batch's.
     distance = functools.partial(_rules.call, _distance_of_directions if normalize else _squared_distance)
     for _ in range(axes):
@@ -254,7 +254,7 @@ def perceptual_loss(
             end = " and an axis of channels" if normalize else ""
             raise ValueError(f"predictions{layer} must have {axes} batch axes, {batch}{end}, got shape {p.shape}")
         features = jax.ShapeDtypeStruct(p.shape[axes:], p.dtype)
-        weight = _check.option(f"weights{layer}", weight, features, of=f"a feature map of predictions{layer}")
+        weight = _check.optional(f"weights{layer}", weight, features, of=f"a feature map of predictions{layer}")
         loss = loss + distance(*(_rules.masked(where, x, x.ndim - axes) for x in (p, y)), weight)
     return _rules.masked(where, loss)
 

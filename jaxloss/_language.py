@@ -159,7 +159,7 @@ def mean_linear_softmax_cross_entropy(
     """
     hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
     options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature, where)
-    factor = _check.option("weights", weights, _check.examples(logits))
+    factor = _check.optional("weights", weights, _check.examples(logits))
     rows = _linear_mean.token_blocks(block_size, labels.size, logits.shape[-1])
     blocks = Blocks(1, logits.shape[-1], vocab_first, axis_name)
     batch = _linear_mean.Batch(batch_axis_name)
@@ -427,12 +427,12 @@ def _head_options(
 ) -> tuple[Array | None, ...]:
     """The options of scores, checked: the bias as [V], the temperature one a token, and harmless in a masked one."""
     tokens, classes = _check.examples(logits), logits.shape[-1:]
-    temperature = _check.option("temperature", _check.unless_one(temperature), tokens, above=0, where=where)
+    temperature = _check.optional("temperature", temperature, tokens, unused=1, above=0, where=where)
     temperature = _rules.harmless(where, temperature)
     if temperature is not None:
         temperature = jnp.broadcast_to(temperature, tokens.shape)
-    bias = _check.option(f"{prefix}bias", bias, logits, shape=classes)
-    soft_cap = _check.option(f"{prefix}soft_cap", soft_cap, logits, above=0, shape=())
+    bias = _check.optional(f"{prefix}bias", bias, logits, shape=classes)
+    soft_cap = _check.optional(f"{prefix}soft_cap", soft_cap, logits, above=0, shape=())
     return None if bias is None else jnp.broadcast_to(bias, classes), soft_cap, temperature
 
 

@@ -116,7 +116,7 @@ def lovasz_softmax_loss(
     predictions, labels, where = _check.scores_and_classes("predictions", predictions, labels, -1, where)
     if predictions.shape[-1] == 1:
         raise ValueError(f"predictions must have at least two classes, got shape {predictions.shape}")
-    if not from_logits:
+    if not _check.flag("from_logits", from_logits):
         _check.probabilities(predictions, None if where is None else where[..., None])
     axes = _overlap.pixel_axes(axis, predictions.ndim)
     where = _overlap.merged_mask(where, predictions, axes)

@@ -99,7 +99,7 @@ def cosine_distance(
 def _pair_of_vectors(a: Any, b: Any, epsilon: Any, axis: Any, where: Any) -> tuple[Array, Array, Any, Any]:
     a, b = _check.pair("predictions", a, "targets", b)
     a, b = _check.vectors_last(a, axis), _check.vectors_last(b, axis)
-    epsilon = _check.option("epsilon", _check.unless_zero(epsilon), _check.examples(a), minimum=0, where=where)
+    epsilon = _check.optional("epsilon", epsilon, _check.examples(a), unused=0, minimum=0, where=where)
     return a, b, epsilon, _check.mask(where, a.shape[:-1], "the pairs")
 
 
@@ -310,10 +310,10 @@ def triplet_margin_loss(
     degree = _check.norm_degree("norm_degree", norm_degree)
     where = _check.mask(where, a.shape[:-1], "the triplets")
     margin = _check.option("margin", margin, _check.examples(a), minimum=0, where=where)
-    eps = _check.option("eps", _check.unless_zero(eps), _check.examples(a), minimum=0, where=where)
+    eps = _check.optional("eps", eps, _check.examples(a), unused=0, minimum=0, where=where)
     if degree == math.inf and eps is not None:
         raise ValueError("eps must be 0 for norm_degree=inf: there is no sum to add it to")
-    return _rules.call(_triplet(degree, bool(squared)), a, p, n, margin, eps, where)
+    return _rules.call(_triplet(degree, _check.flag("squared", squared)), a, p, n, margin, eps, where)
 
 
 @functools.cache

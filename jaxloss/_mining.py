@@ -61,8 +61,8 @@ def batch_hard_triplet_loss(
         Hermans, Beyer and Leibe, In Defense of the Triplet Loss for Person Re-Identification, 2017
     """
     embeddings, labels, where = _labelled(embeddings, labels, where)
-    margin = _check.option("margin", margin, _check.examples(embeddings), minimum=0, where=where)
-    return _rules.compiled(_batch_hard(bool(squared)), embeddings, labels, margin, where)
+    margin = _check.optional("margin", margin, _check.examples(embeddings), minimum=0, where=where)
+    return _rules.compiled(_batch_hard(_check.flag("squared", squared)), embeddings, labels, margin, where)
 
 
 def _labelled(embeddings: Any, labels: Any, where: Any) -> tuple[Array, Array, Any]:

@@ -27,7 +27,7 @@ def checked(predictions: Any, targets: Any, axis: Any, where: Any, from_logits: 
     predictions, targets = _check.binary("predictions", predictions, targets, "targets")
     predictions = _check.class_last("predictions", predictions, -1)
     where = _check.mask(where, predictions.shape[:-1], "the pixels")
-    if not from_logits:
+    if not _check.flag("from_logits", from_logits):
         _check.probabilities(predictions, None if where is None else where[..., None])
     axes = pixel_axes(axis, predictions.ndim)
     return pixels_last(predictions, axes), pixels_last(targets, axes), merged_mask(where, predictions, axes)

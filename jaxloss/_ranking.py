@@ -53,7 +53,7 @@ def ranking_softmax_loss(
     """
     logits = _check.floating("logits", logits)
     where = _check.mask(where, logits.shape, "logits")
-    weights = _check.option("weights", weights, logits, minimum=0, of="logits", where=where)
+    weights = _check.optional("weights", weights, logits, minimum=0, of="logits", where=where)
     ndim = jnp.ndim(logits)
     logits, labels, where = _check.lists("logits", logits, "labels", labels, axis, where)
     if weights is not None:  # its list axis last, too, and not yet broadcast

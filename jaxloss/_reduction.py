@@ -88,7 +88,7 @@ def mean(
 def _total_and_weight(losses: Any, where: Any, weights: Any, axis: Any, axis_name: Any) -> tuple[Array, Array]:
     losses = _check.floating("losses", losses)
     where = _check.mask(where, losses.shape, "losses")
-    weights = _check.option("weights", weights, losses)
+    weights = _check.optional("weights", weights, losses)
     axes = _check.axes(axis, losses.ndim)
     dtype = _rules.wide_dtype(losses, weights)
     terms = losses.astype(dtype)

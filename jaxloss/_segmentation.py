@@ -63,7 +63,8 @@ def dice_loss(
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
     (smooth,) = _overlap.options(predictions, where, smooth=smooth)
-    return _rules.compiled(_dice, _overlap.sums(predictions, targets, where, from_logits, squared), smooth)
+    sums = _overlap.sums(predictions, targets, where, from_logits, _check.flag("squared", squared))
+    return _rules.compiled(_dice, sums, smooth)
 
 
 def _dice(sums: Any, smooth: Array) -> Array:
@@ -117,7 +118,8 @@ def jaccard_loss(
     """
     predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
     (smooth,) = _overlap.options(predictions, where, smooth=smooth)
-    return _rules.compiled(_jaccard, _overlap.sums(predictions, targets, where, from_logits, squared), smooth)
+    sums = _overlap.sums(predictions, targets, where, from_logits, _check.flag("squared", squared))
+    return _rules.compiled(_jaccard, sums, smooth)
 
 
 def _jaccard(sums: Any, smooth: Array) -> Array:

@@ -266,7 +266,7 @@ def dino_loss(
     teacher = _check.class_last("teacher_logits", teacher, axis)
     student_temperature = _check.option("student_temperature", student_temperature, student, above=0, shape=())
     teacher_temperature = _check.option("teacher_temperature", teacher_temperature, student, above=0, shape=())
-    center = _check.option("center", center, student, shape=student.shape[-1:])
+    center = _check.optional("center", center, student, shape=student.shape[-1:])
     where = _check.mask(where, student.shape[:-1], "the examples")
     return _rules.call(_dino, student, teacher, student_temperature, teacher_temperature, center, where)
 

@@ -62,14 +62,14 @@ def wasserstein_distance_1d(
     predictions = _check.class_last("predictions", predictions, axis)
     targets = _check.class_last("targets", targets, axis)
     where = _check.mask(where, predictions.shape[:-1], "the examples")
-    if from_samples:
+    if _check.flag("from_samples", from_samples):
         if positions is not None:
             raise ValueError("positions must be None with from_samples=True: they are those of the bins of histograms")
         return _rules.call(_of_samples, predictions, targets, where)
     if positions is not None and jnp.ndim(positions) > 1:  # else it is one number a bin, whichever axis they are on
-        wide: Any = _check.option("positions", positions, given, of="predictions")
+        wide: Any = _check.optional("positions", positions, given, of="predictions")
         positions = jnp.moveaxis(jnp.broadcast_to(wide, given.shape), axis, -1)
-    positions = _check.option("positions", positions, predictions, of="predictions")
+    positions = _check.optional("positions", positions, predictions, of="predictions")
     return _rules.call(_of_histograms, predictions, targets, positions, where)
 
 
@@ -149,7 +149,7 @@ def maximum_mean_discrepancy(
     where = _check.mask(where, predictions.shape[:-1], "the samples")
     batch = _check.examples(predictions[..., 0])
     bandwidth = _check.option("bandwidth", bandwidth, batch, above=0, where=_rules.of_examples(where))
-    rule = _unbiased_discrepancy if unbiased else _biased_discrepancy
+    rule = _unbiased_discrepancy if _check.flag("unbiased", unbiased) else _biased_discrepancy
     return _rules.call(rule, predictions, targets, bandwidth, where)
 
 
@@ -247,7 +247,8 @@ def energy_distance(
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
     _check.samples("predictions", predictions)
     where = _check.mask(where, predictions.shape[:-1], "the samples")
-    return _rules.call(_unbiased_energy if unbiased else _biased_energy, predictions, targets, where)
+    rule = _unbiased_energy if _check.flag("unbiased", unbiased) else _biased_energy
+    return _rules.call(rule, predictions, targets, where)
 
 
 def _energy(x: Array, y: Array, where: Any, *, unbiased: bool) -> Array:

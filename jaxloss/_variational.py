@@ -47,8 +47,8 @@ def gaussian_kl_divergence(
     """
     means, log_variances = _check.pair("means", means, "log_variances", log_variances)
     where = _check.mask(where, means.shape, "means")
-    target_means = _check.option("target_means", _check.unless_zero(target_means), means)
-    target_log_variances = _check.option("target_log_variances", _check.unless_zero(target_log_variances), means)
+    target_means = _check.optional("target_means", target_means, means, unused=0)
+    target_log_variances = _check.optional("target_log_variances", target_log_variances, means, unused=0)
     return _gaussian_kl(means, log_variances, target_means, target_log_variances, where=where)
 
 
@@ -128,10 +128,11 @@ def negative_elbo(
     _check.one_axis_more("reconstruction_losses", losses, "kl_divergences", divergences)
     where = _check.mask(where, losses.shape, "reconstruction_losses")
     beta = _check.option("beta", beta, losses, minimum=0, where=where)
-    free_bits = _check.option(
+    free_bits = _check.optional(
         "free_bits",
-        _check.unless_zero(free_bits),
+        free_bits,
         divergences,
+        unused=0,
         minimum=0,
         of="kl_divergences",
         where=None if where is None else where[..., None],

@@ -473,6 +473,9 @@ def test_bad_input_raises(case: Case) -> None:
     parameters = list(inspect.signature(case.loss).parameters)
     with pytest.raises(TypeError, match=f"{parameters[0]} must be floating point, got int32"):
         case.loss(jnp.ones(args[0].shape, int), *args[1:])
+    for i in range(len(args)):
+        with pytest.raises(TypeError, match=f"{parameters[i]} must be .*got None"):
+            case.loss(*args[:i], None, *args[i + 1 :])
     for i in range(1, case.batched):
         wrong = jnp.ones((3, 1), args[i].dtype)
         with pytest.raises(ValueError, match=rf"{parameters[i]}.* must .*got .*\(3, 1\)"):
@@ -487,6 +490,12 @@ def test_bad_input_raises(case: Case) -> None:
         rank = args[0].ndim
         with pytest.raises(ValueError, match=f"axis must be from {-rank} to {rank - 1}"):
             case.loss(*args, axis=rank)
+    for option in inspect.signature(case.loss).parameters.values():
+        if option.kind == option.KEYWORD_ONLY and option.name != "axis_name":
+            with pytest.raises((TypeError, ValueError), match=option.name):
+                case.loss(*args, **{option.name: "much"})
+            if "None" not in str(option.annotation) and option.name != "axis":
+                assert_none_raises(case, args, option)
     values, fixed = split(case.options[-1])
     for option, value in values.items():
         with pytest.raises(TypeError, match=f"{option} must be floating point"):
@@ -495,6 +504,19 @@ def test_bad_input_raises(case: Case) -> None:
             bad = 1.0 if option == "log_zero" else -0.5
             with pytest.raises(ValueError, match=f"{option} must be (at least|above|at most)"):
                 case.loss(*args, **{option: np.full(np.shape(value), bad)}, **fixed)
+
+
+def assert_none_raises(case: Case, args: tuple[Any, ...], option: inspect.Parameter) -> None:
+    """None is an error that names the option, or no option: the losses are those of a default that changes nothing."""
+    try:
+        losses = case.loss(*args, **{option.name: None})
+    except (TypeError, ValueError) as error:
+        message = str(error)
+    else:
+        assert option.default in (0, 1)
+        np.testing.assert_array_equal(losses, case.loss(*args))
+        return
+    assert f"{option.name} must " in message
 
 
 def test_an_error_names_what_an_option_broadcasts_to() -> None:
