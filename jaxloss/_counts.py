@@ -63,7 +63,7 @@ def poisson_nll(
 
 @partials(lambda rate, y: _special.excess(y, rate, y - rate), lambda rate, y: _special.digamma(y + 1) - jnp.log(rate))
 def _poisson(rate: Array, y: Array) -> Array:
-    return _special.half_deviance(y, rate, y - rate) + _special.stirling_excess(y)
+    return _special.poisson(y, rate, y - rate)
 
 
 @partials(lambda rate, y: _special.excess(y, rate, y - rate), lambda rate, y: -jnp.log(rate))
@@ -76,14 +76,16 @@ def _poisson_of_log(x: Array, y: Array) -> Array:
     rate, limits = jnp.exp(x), jnp.finfo(x.dtype)
     # Where the rate leaves the range, its logarithm does not.
     usual = (rate >= limits.tiny) & (rate <= limits.max)
-    rate_or_1, some, log_rate = jnp.where(usual, rate, 1), jnp.where(y > 0, y, 1), jnp.where(y > 0, x, 0)
-    beyond = rate + y * (jnp.log(some) - log_rate - 1)
-    return jnp.where(usual, _special.half_deviance(y, rate_or_1, y - rate_or_1), beyond) + _special.stirling_excess(y)
+    inner, none = jnp.where(usual, rate, 1), y == 0
+    # At y = 0, where the logarithm of y would make NaN of it, the slope of log Γ(y + 1).
+    log_y = jnp.where(none, -np.euler_gamma, jnp.log(jnp.where(none, 1, y)) - 1)
+    beyond = rate + y * (log_y - jnp.where(none, _numerics.within_range(x), x)) + _special.stirling_excess(y)
+    return jnp.where(usual, _special.poisson(y, inner, y - inner), beyond)
 
 
 @partials(lambda x, y: jnp.exp(x) - y, lambda x, y: -x)
 def _poisson_kernel_of_log(x: Array, y: Array) -> Array:
-    return jnp.exp(x) - jnp.where(y == 0, 0, y * jnp.where(y == 0, 0, x))
+    return jnp.exp(x) - y * jnp.where(y == 0, _numerics.within_range(x), x)
 
 
 def negative_binomial_nll(
@@ -144,9 +146,8 @@ def _negative_binomial(mean: Array, y: Array, s: Array) -> Array:
     n, total = y + s, mean + s
     # What y and s are off their expectations, n·m/(s + m) and n·s/(s + m): one number, with two signs.
     off = (y - mean) * (s / total)
-    entropy = _special.half_deviance(y, n * (mean / total), off) + _special.half_deviance(s, n * (s / total), -off)
-    rest = _special.stirling_excess(y) + (_special.stirling_excess(s) - _special.stirling_excess(n))
-    return entropy + (jnp.log1p(y / s) + rest)
+    entropy = _special.poisson(y, n * (mean / total), off) + _special.half_deviance(s, n * (s / total), -off)
+    return entropy + (jnp.log1p(y / s) + (_special.stirling_excess(s) - _special.stirling_excess(n)))
 
 
 def gamma_nll(
@@ -357,10 +358,15 @@ def _tweedie_by_prediction(predictions: Array, targets: Array, p: Array) -> Arra
     return 2 * jnp.where(square, r, r / mean * mean ** (1 - p))
 
 
+def _slope_at_zero(mean: Array, p: Array) -> Array:
+    """The limit of (y^(1−p) − m^(1−p))/(1 − p) for y → 0."""
+    below = jnp.where(p < 1, 1 - p, 1)
+    return jnp.where(p < 1, -(mean**below) / below, -jnp.inf)
+
+
 def _tweedie_by_target(predictions: Array, targets: Array, p: Array) -> Array:
     square, none, mean, y = _cases(predictions, targets, p)
-    below = jnp.where(p < 1, 1 - p, 1)
-    at_zero = jnp.where(p < 1, -(mean**below) / below, -jnp.inf)
+    at_zero = _slope_at_zero(mean, p)
     return 2 * jnp.where(square, targets - predictions, jnp.where(none, at_zero, _power_difference(y, mean, 1 - p)))
 
 
@@ -376,5 +382,6 @@ def _tweedie(predictions: Array, targets: Array, p: Array) -> Array:
     far = apart * _power_difference(apart, other, 1 - p) - _power_difference(apart, other, 2 - p)
     below = jnp.where(p < 2, 2 - p, 1)
     at_zero = jnp.where(p < 2, mean**below / below, jnp.inf)
+    at_zero = at_zero + jnp.where(none, targets, 0) * _numerics.within_range(_slope_at_zero(mean, p))
     half = jnp.where(none, at_zero, jnp.where(near, close, far))
     return jnp.where(square, jnp.square(targets - predictions), 2 * half)

@@ -283,18 +283,12 @@ def binary_cross_entropy(
     return _binary_cross_entropy(predictions, targets, where=where)
 
 
-def _ratio(y: Array, p: Array) -> Array:
-    """y / p, where 0 / 0 is 0."""
-    return jnp.where(y == 0, 0, y / jnp.where(y == 0, 1, p))
-
-
 @partials(
-    lambda p, y: _ratio(1 - y, 1 - p) - _ratio(y, p),
+    lambda p, y: _numerics.quotient(1 - y, 1 - p) - _numerics.quotient(y, p),
     lambda p, y: jnp.log1p(-p) - jnp.log(p),
 )
 def _binary_cross_entropy(p: Array, y: Array) -> Array:
-    no = jnp.where(y == 1, 0, (1 - y) * jnp.log1p(-jnp.where(y == 1, 0, p)))
-    return -_numerics.xlogy(y, p) - no
+    return -_numerics.xlogy(y, p) - _numerics.xlog1py(1 - y, -p)
 
 
 def categorical_cross_entropy(
@@ -339,7 +333,7 @@ def categorical_cross_entropy(
     return jnp.sum(_categorical_term(predictions, targets, where=where), axis=-1)
 
 
-@partials(lambda p, y: -_ratio(y, p), lambda p, y: -jnp.log(p))
+@partials(lambda p, y: -_numerics.quotient(y, p), lambda p, y: -jnp.log(p))
 def _categorical_term(p: Array, y: Array) -> Array:
     return -_numerics.xlogy(y, p)
 

@@ -355,16 +355,32 @@ def _share_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
     return part, jnp.where(none, 0, (share(y, x) * dx - part * dy) / jnp.where(none, 1, whole))
 
 
+def quotient(x: Array, y: Array) -> Array:
+    """x / y for y ≥ 0, with 0 / 0 = 0: a class of no weight pulls nowhere."""
+    return x / jnp.where((x == 0) & ~(y > 0), 1, y)
+
+
 @jax.custom_jvp
 def xlogy(x: Array, y: Array) -> Array:
     """x log y, with 0 log 0 = 0."""
     return jnp.where(x == 0, 0, x * jnp.log(jnp.where(x == 0, 1, y)))
 
 
-# 0 / 0 is 0 as well: a class of no weight pulls nowhere.
 xlogy.defjvps(
     lambda dx, _, x, y: dx * jnp.log(y),
-    lambda dy, _, x, y: dy * jnp.where(x == 0, 0, x / jnp.where(x == 0, 1, y)),
+    lambda dy, _, x, y: dy * quotient(x, y),
+)
+
+
+@jax.custom_jvp
+def xlog1py(x: Array, y: Array) -> Array:
+    """x log(1 + y), with 0 log 0 = 0."""
+    return jnp.where(x == 0, 0, x * jnp.log1p(jnp.where(x == 0, 0, y)))
+
+
+xlog1py.defjvps(
+    lambda dx, _, x, y: dx * jnp.log1p(y),
+    lambda dy, _, x, y: dy * quotient(x, 1 + y),
 )
 
 

@@ -71,9 +71,10 @@ def log_ratio(x: Array, e: Array, difference: Array) -> Array:
 
 
 def excess(x: Array, e: Array, difference: Array) -> Array:
-    """(e − x)/e, which is 1 for x = 0."""
-    none = x == 0
-    return jnp.where(none, 1, -difference / jnp.where(none, 1, e))
+    """(e − x)/e, which is 1 for x = 0, whatever e."""
+    none, usable = x == 0, (e > 0) & (e < jnp.inf)
+    at_zero = 1 - jnp.where(usable, x / jnp.where(usable, e, 1), 0)
+    return jnp.where(none, at_zero, -difference / jnp.where(none, 1, e))
 
 
 # The slope by x at 0 is −inf, but no NaN where x is a constant.
@@ -128,6 +129,20 @@ def stirling_excess(n: Array) -> Array:
     some = jnp.where(n > 0, n, 1)
     rest = 0.5 * jnp.log1p(some) + binet(1 + some) + HALF_LOG_2PI
     return jnp.where(n > 0, rest - half_deviance(some, some + 1, -jnp.ones_like(some)), 0)
+
+
+# The slopes of the two terms by x at 0 are −inf and inf.
+@jax.custom_jvp
+def poisson(x: Array, e: Array, difference: Array) -> Array:
+    """log Γ(x + 1) − x log e + e for x, e ≥ 0, with `difference` as in `half_deviance`."""
+    return half_deviance(x, e, difference) + stirling_excess(x)
+
+
+poisson.defjvps(
+    lambda dx, _, x, e, difference: dx * _numerics.within_range(digamma(x + 1) - jnp.log(e)),
+    lambda de, _, x, e, difference: de * excess(x, e, difference),
+    None,
+)
 
 
 # --- Tails ----------------------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
-"""Second derivatives where a formula has a branch: where arguments are equal, and of outliers.
+"""Second derivatives where a formula has a branch: where arguments are equal, at targets of 0, and of outliers.
 
 A maximum or an absolute value in a formula has a derivative of its own choice at a tie, which may be none of the loss's:
 JAX differentiates the formula itself under `autodiff`, and in the value that comes with a gradient.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,3 +84,48 @@ def test_second_derivatives_of_outliers(alpha: float) -> None:
     want = jax.jvp(jax.grad(total), (r,), (jnp.ones_like(r),))[1]
     assert np.all(np.isfinite(got))
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-9)
+
+
+AT_ZERO: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
+    "poisson_nll": (jaxloss.poisson_nll, (0.7,)),
+    "poisson_nll, kernel": (functools.partial(jaxloss.poisson_nll, full=False), (0.7,)),
+    "poisson_nll of rates": (functools.partial(jaxloss.poisson_nll, log_rate=False), (1.3,)),
+    "poisson_nll of rates, kernel": (functools.partial(jaxloss.poisson_nll, log_rate=False, full=False), (1.3,)),
+    "negative_binomial_nll": (jaxloss.negative_binomial_nll, (1.3, 0.6)),
+    "binary_cross_entropy": (jaxloss.binary_cross_entropy, (0.3,)),
+    "binary_cross_entropy at 1": (lambda p, no: jaxloss.binary_cross_entropy(p, 1 - no), (0.3,)),
+    "categorical_cross_entropy": (lambda p, y: jaxloss.categorical_cross_entropy(jnp.stack([p]), jnp.stack([y])), (0.3,)),
+}
+
+
+@pytest.mark.parametrize("name", AT_ZERO)
+def test_derivatives_at_a_target_of_zero(name: str) -> None:
+    """They are the limits of those for a target that goes to 0, though terms of the loss have none there."""
+    loss, (prediction, *others) = AT_ZERO[name]
+    with jax.enable_x64(True):
+        at, near = (tuple(jnp.array(x) for x in (prediction, y, *others)) for y in (0.0, 1e-9))
+        for rule, second in ((loss, jax.jacfwd), (jaxloss.autodiff(loss), jax.jacrev)):
+            derivatives = jax.jit(first_and_second(rule, second, tuple(range(len(at)))))
+            chex.assert_trees_all_close(derivatives(*at), derivatives(*near), rtol=1e-6, atol=1e-7)
+
+
+def first_and_second(loss: Any, second: Any, by: tuple[int, ...]) -> Callable[..., Any]:
+    gradient = jax.grad(loss, by)
+    return lambda *args: (gradient(*args), second(gradient, by)(*args))
+
+
+RATES: dict[str, Callable[[Any, Any], Any]] = {
+    "poisson_nll": functools.partial(jaxloss.poisson_nll, log_rate=False),
+    "negative_binomial_nll": lambda m, y: jaxloss.negative_binomial_nll(m, y, jnp.array(2.0)),
+    "tweedie_deviance": functools.partial(jaxloss.tweedie_deviance, power=0.5),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_forward_mode_where_nothing_is_counted_or_expected(name: str) -> None:
+    """The slope by the target is out of range there, and no part of what the mean alone does."""
+    mean, target = jnp.array(1e-30), jnp.array(0.0)
+    loss = RATES[name]
+    _, slope = jax.jvp(jaxloss.autodiff(lambda m: loss(m, target)), (mean,), (jnp.ones(()),))
+    np.testing.assert_allclose(slope, jax.grad(loss)(mean, target), rtol=1e-6)
+    assert slope > 0
