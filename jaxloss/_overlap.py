@@ -11,7 +11,6 @@ two logits is rounded, though, and where it is d, e^−d is off by half as many 
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -121,36 +120,16 @@ def _keeps_probabilities(predictions: Array, targets: Array) -> bool:
     return predictions.dtype == _rules.wide_dtype(predictions, targets)
 
 
-# On CPU, XLA makes one fast pass of a sum over the pixels or the classes and all that leads to it if it is arithmetic
-# alone, without a comparison, and goes by rows of some hundred pixels. What passes have in common, even a constant, it
-# would store, which takes longer than to compute it again: the barriers hide that their inputs are the same, and rows of
-# another length that the shapes are.
-
-
 def _sums_value(kind: str, from_logits: bool, predictions: Array, targets: Array, where: Array | None) -> Any:
     x, t = _prepared(from_logits, predictions, targets, where)
-
-    def total(of_pixels: Callable[[Array, Array], Array], rows: int) -> Array:
-        of_rows = jnp.sum(of_pixels(*_in_rows(rows, x, t)), axis=-2)
-        limits = jnp.finfo(of_rows.dtype)
-        # In two steps, so that processors can share the first: hidden, since XLA would make one of them.
-        return jnp.sum(lax.reduce_precision(of_rows, limits.nexp, limits.nmant), axis=-2)
-
-    p, q = functools.partial(_probability, from_logits), functools.partial(_complement, from_logits)
-    right = total(lambda x, t: p(x) * t, 2)
+    p, q = _probability(from_logits, x), _complement(from_logits, x)
     if kind == "plain":
-        return (right, total(lambda x, t: p(x) * (1 - t) + q(x) * t, 3)), x
-    if kind == "squared":
-        return (right, total(lambda x, t: jnp.square(_difference(from_logits, x, t)), 3)), x
-    return (right, total(lambda x, t: p(x) * (1 - t), 3), total(lambda x, t: q(x) * t, 4)), x
-
-
-def _in_rows(which: int, *arrays: Array) -> Any:
-    """[..., pixels, K] as [..., rows, pixels of a row, K], for one of the lengths that rows can have."""
-    *batch, pixels, classes = arrays[0].shape
-    lengths = [n for n in range(512, 0, -1) if pixels % n == 0]
-    row = lengths[min(which, len(lengths) - 1)]
-    return lax.optimization_barrier([x.reshape(*batch, pixels // row, row, classes) for x in arrays])
+        terms = (p * t, p * (1 - t) + q * t)
+    elif kind == "squared":
+        terms = (p * t, jnp.square(_difference(from_logits, x, t)))
+    else:
+        terms = (p * t, p * (1 - t), q * t)
+    return _numerics.sums(-2, *terms), x
 
 
 def _prepared(from_logits: bool, predictions: Array, targets: Array, where: Array | None) -> tuple[Array, Array]:
@@ -158,8 +137,7 @@ def _prepared(from_logits: bool, predictions: Array, targets: Array, where: Arra
     z, t = (_rules.masked(where, _rules.wide(*x), 1) for x in ((predictions, targets), (targets, predictions)))
     if not from_logits:
         return z, t
-    (rows,) = _in_rows(0, z)
-    return _rules.masked(where, _held(rows).reshape(z.shape), 1), t
+    return _rules.masked(where, lax.optimization_barrier(_held(z)), 1), t
 
 
 def _difference(from_logits: bool, x: Array, t: Array) -> Array:
@@ -173,12 +151,11 @@ def _sums_bwd(kind: str, from_logits: bool, residuals: Any, cotangents: Any) -> 
         x, t = kept, _rules.masked(where, _rules.wide(targets, kept), 1)
     else:
         x, t = _prepared(from_logits, kept, targets, where)
-    x, t = _in_rows(1, x, t)
-    cotangents = [c[..., None, None, :] for c in cotangents]
+    cotangents = [c[..., None, :] for c in cotangents]
     p, right, wrong = _probability(from_logits, x), cotangents[0], cotangents[1]
     if kind == "apart":
         _, extra, missing = cotangents
-        by_p = (right - missing) * t + extra * (1 - t)
+        by_p = (right - missing - extra) * t + extra
         by_t = (right - extra) * p + missing * _complement(from_logits, x)
     elif kind == "plain":
         by_p = (right - 2 * wrong) * t + wrong
@@ -187,10 +164,10 @@ def _sums_bwd(kind: str, from_logits: bool, residuals: Any, cotangents: Any) -> 
         pull = 2 * wrong * _difference(from_logits, x, t)
         by_p, by_t = right * t + pull, right * p - pull
     by_z = _pullback(x, by_p) if from_logits else by_p
-    by_z = _rules.masked(where, by_z.reshape(kept.shape), 1).astype(kept.dtype)
+    by_z = _rules.masked(where, by_z, 1).astype(kept.dtype)
     if not jnp.issubdtype(targets.dtype, jnp.floating):
         return by_z, None, None
-    return by_z, _rules.masked(where, by_t.reshape(targets.shape), 1).astype(targets.dtype), None
+    return by_z, _rules.masked(where, by_t, 1).astype(targets.dtype), None
 
 
 # --- Probabilities --------------------------------------------------------------------------------------------------
@@ -210,10 +187,10 @@ def _held(z: Array) -> Array:
         above = z > 0
         small = _numerics.sigmoid(jnp.where(above, -z, z))
         return jnp.where(above, _negative(small), small)
-    e = lax.optimization_barrier(_exp(z))
+    e = _exp(z)
     # Z − 1 without the subtraction: the largest e, or one of several, is the 1. Then Z − e_k is a sum of two terms ≥ 0.
-    largest = jnp.floor(e)
-    rest = jnp.sum(e - largest, axis=-1, keepdims=True) + (jnp.sum(largest, axis=-1, keepdims=True) - 1)
+    others, largest = _numerics.sums(-1, e - jnp.floor(e), jnp.floor(e))
+    rest = (others + (largest - 1))[..., None]
     rest, inverse = lax.optimization_barrier((rest, 1 / (1 + rest)))
     p = e * inverse
     return jnp.where(p > 0.5, _negative((rest + (1 - e)) * inverse), p)
@@ -245,5 +222,5 @@ def _pullback(x: Array, by_p: Array) -> Array:
     if x.shape[-1] == 1:
         return by_p * p * _complement(True, x)
     # Less the a of a class above ½, so that for this class, and near it, nothing cancels: p + ⌊x⌋ is x.
-    less = jnp.sum(jnp.floor(x) * by_p, axis=-1, keepdims=True)
-    return p * ((by_p + less) - jnp.sum(x * by_p, axis=-1, keepdims=True))
+    less, mean = _numerics.sums(-1, jnp.floor(x) * by_p, x * by_p)
+    return p * ((by_p + less[..., None]) - mean[..., None])
