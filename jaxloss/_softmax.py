@@ -80,7 +80,7 @@ def _integer_sums(
     logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any, *, keep_exp: bool
 ) -> tuple[Any, Array | None, tuple[Any, ...]]:
     """The terms; e with 0 at the label, if it is to be kept; and the numbers of a row that the backward pass takes."""
-    m, label_score, invalid = _maximum_and_label(logits, labels, soft_cap, where)
+    m, label_score = _maximum_and_label(logits, labels, soft_cap, where)
     safe, e = in_range(labels, logits)[0], None
     if keep_exp:
         # Above ONE_BLOCK classes, another order of summation than without a gradient: values differ in the last place.
@@ -93,26 +93,20 @@ def _integer_sums(
     uniform = total = count = None
     if uniform_weights is not None:
         uniform, total, count = _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
-    terms = *_nll_and_lse(m, label_score, log_sum, invalid, where), uniform
+    terms = _rules.masked(where, gap(m, label_score) + log_sum), _rules.masked(where, m + log_sum), uniform
     return terms, e, (m, label_score, others, total, count)
 
 
-def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) -> tuple[Array, Array, Array]:
-    """m, s_y, and what to add to a loss; harmless in a masked row."""
-    safe, invalid = in_range(labels, logits)
-    terms = maximum(logits, soft_cap), at_label(logits, safe), invalid
-    m, own, invalid = (_rules.masked(where, x) for x in terms)
-    return m, scores(own, soft_cap), invalid
+def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) -> tuple[Array, Array]:
+    """m and s_y, which is NaN for a label out of range; harmless in a masked row."""
+    own, invalid = pick(logits, labels, where)
+    m, own = (_rules.masked(where, x) for x in (maximum(logits, soft_cap), own))
+    return m, scores(own, soft_cap) + invalid
 
 
 def _log_sum(label_score: Array, m: Array, others: Array) -> Array:
     """log Z, exact for a label at the maximum, whose e is 1."""
     return jnp.log1p(others - (1 - shifted_exp(finite(label_score), m)))
-
-
-def _nll_and_lse(m: Array, label_score: Array, log_sum: Array, invalid: Array, where: Any) -> tuple[Array, Array]:
-    nll, lse = gap(m, label_score) + log_sum + invalid, m + log_sum + invalid
-    return _rules.masked(where, nll), _rules.masked(where, lse)
 
 
 def _uniform_term(
@@ -166,16 +160,15 @@ def _in_place(x: Array, label: Array, value: Array) -> Array:
 def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
     logits, e, (m, label_score, others, total, count), labels, uniform_weights, soft_cap, where = residuals
     keeps_exp = e is not None
-    safe, invalid = in_range(labels, e if keeps_exp else logits)
+    safe, _ = in_range(labels, e if keeps_exp else logits)
     # From here on, a masked row is one like any other, with cotangents of 0.
     nll_bar, lse_bar, uniform_bar = cotangents = jax.tree.map(lambda x: _rules.masked(where, x), cotangents)
-    invalid = _rules.masked(where, invalid)
     logits = None if keeps_exp else _rules.masked(where, logits, 1)
     label_e = shifted_exp(finite(label_score), m)
     z = others + label_e
     # The label's gradient is −others/Z, never p − 1.
-    at_others = (nll_bar + lse_bar) / z + invalid
-    at_own = (lse_bar * label_e - nll_bar * others) / z + invalid
+    at_others = (nll_bar + lse_bar) / z
+    at_own = (lse_bar * label_e - nll_bar * others) / z
     if keeps_exp:
         return _with(e * at_others[..., None], safe, at_own), None, None, None, None
 
