@@ -1,7 +1,7 @@
 """Contrastive losses: an example is to be more similar to its positives than to the rest of the batch."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxloss._similarities import (
     only,
     over_rows,
     product,
+    row_and_column_pulls,
     shifted_sum,
 )
 
@@ -137,20 +138,83 @@ def _mean_of(x: Array, counted: Array) -> Array:
     return jnp.sum(jnp.where(counted, x, 0), -1) / jnp.maximum(jnp.sum(counted, -1), 1).astype(x.dtype)
 
 
-# The rules keep the embeddings as they came: the normalised ones, and all that is n × n, is made again.
-@_rules.recomputed
+class _Rows(NamedTuple):
+    """Some rows of the similarities: which are of positives, and which of negatives."""
+
+    similarities: Array
+    positive: Array
+    negative: Array
+
+
+def _labelled_vectors(embeddings: Array, temperature: Array, where: Any) -> tuple[Array, Array]:
+    units = _directions(embeddings, where, temperature)
+    return units / temperature, units
+
+
+def _rows(vectors: Array, own_labels: Array, own_index: Array, units: Array, labels: Array, where: Any) -> _Rows:
+    present = _present(where, len(labels))
+    same = own_labels[:, None] == labels
+    positive = same & (own_index[:, None] != jnp.arange(len(labels))) & present
+    return _Rows(product(vectors, units.T), positive, ~same & present)
+
+
+# The rule keeps the embeddings as they came and two numbers a row: the normalised ones, and all that is n × n, is made
+# again, and once, where autodiff through the blocks makes it twice.
+@jax.custom_vjp
 def _ntxent(embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block) -> Array:
-    def row_loss(s: Array, positive: Array, negative: Array) -> Array:
+    return _ntxent_value(embeddings, labels, temperature, where, block)
+
+
+def _ntxent_value(embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block) -> Array:
+    losses, _ = _ntxent_sums(embeddings, labels, temperature, where, block)
+    return losses
+
+
+def _ntxent_sums(embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block) -> Any:
+    def of_rows(*rows: Array) -> Any:
+        s, positive, negative = _rows(*rows, units, labels, where)
         m, total = shifted_sum(only(negative, s))
         gap = jnp.where(positive, m[:, None] - s, 0)
-        return _mean_of(entropy(gap, total[:, None]), positive)
+        return _mean_of(entropy(gap, total[:, None]), positive), (m, total)
 
-    return _of_labelled_rows(row_loss, embeddings, labels, temperature, where, block)
+    vectors, units = _labelled_vectors(embeddings, temperature, where)
+    losses, sums = over_rows(of_rows, (vectors, labels, jnp.arange(len(labels))), block)
+    return losses if where is None else jnp.where(where, losses, 0), sums
 
 
+def _ntxent_fwd(embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block) -> tuple[Array, Any]:
+    losses, sums = _ntxent_sums(embeddings, labels, temperature, where, block)
+    return losses, (embeddings, labels, temperature, where, block, sums)
+
+
+def _ntxent_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
+    embeddings, labels, temperature, where, block, sums = residuals
+
+    def slopes(rows: tuple[Array, ...], m: Array, total: Array, cotangent: Array) -> Array:
+        s, positive, negative = _rows(*rows, units, labels, where)
+        weight = negative_weight(jnp.where(positive, m[:, None] - s, 0), total[:, None])
+        pull = (cotangent / jnp.maximum(jnp.sum(positive, -1), 1))[:, None]
+        by_total = pull * jnp.sum(jnp.where(positive, weight, 0), -1, keepdims=True)
+        by_negative = by_total * jnp.exp(only(negative, s) - m[:, None])
+        return jnp.where(positive, -pull * (total[:, None] * weight), by_negative)
+
+    (vectors, units), pullback = jax.vjp(lambda x, t: _labelled_vectors(x, t, where), embeddings, temperature)
+    if where is not None:
+        cotangent = jnp.where(where, cotangent, 0)
+    rows = vectors, labels, jnp.arange(len(labels))
+    bars = row_and_column_pulls(slopes, rows, (*sums, cotangent), units, block)
+    by_embeddings, by_temperature = pullback(bars)
+    return by_embeddings, None, by_temperature, None, None
+
+
+_ntxent.defvjp(_ntxent_fwd, functools.partial(_rules.compiled, _ntxent_bwd))
+
+
+# The rule keeps the embeddings as they came.
 @_rules.recomputed
 def _supervised(embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block) -> Array:
-    def row_loss(s: Array, positive: Array, negative: Array) -> Array:
+    def of_rows(*rows: Array) -> Array:
+        s, positive, negative = _rows(*rows, units, labels, where)
         (best, own), (m, total) = shifted_sum(only(positive, s)), shifted_sum(only(negative, s))
         log_own = jnp.log(jnp.where(own == 0, 1, own))
         loss = entropy(jnp.where(own == 0, 0, m - best - log_own), total)
@@ -159,21 +223,8 @@ def _supervised(embeddings: Array, labels: Array, temperature: Array, where: Any
         loss = loss + jnp.where(several, log_own + _mean_of(best[:, None] - s, positive), 0)
         return jnp.where(own == 0, 0, loss)
 
-    return _of_labelled_rows(row_loss, embeddings, labels, temperature, where, block)
-
-
-def _of_labelled_rows(
-    row_loss: Any, embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block
-) -> Array:
-    n = embeddings.shape[0]
-    units, index, present = _directions(embeddings, where, temperature), jnp.arange(n), _present(where, n)
-
-    def some_rows(anchors: Array, own_labels: Array, own_index: Array) -> Array:
-        same = own_labels[:, None] == labels
-        positive = same & (own_index[:, None] != index) & present
-        return row_loss(product(anchors, units.T), positive, ~same & present)
-
-    losses = over_rows(some_rows, (units / temperature, labels, index), block)
+    vectors, units = _labelled_vectors(embeddings, temperature, where)
+    losses = over_rows(of_rows, (vectors, labels, jnp.arange(len(labels))), block)
     return losses if where is None else jnp.where(where, losses, 0)
 
 

@@ -87,13 +87,28 @@ entropy.defjvps(
 )
 
 
-def over_rows(function: Callable[..., Array], rows: tuple[Array, ...], block: Block) -> Array:
-    """`function(*rows)`, one number a row, from blocks of rows. Only the arguments are kept for the backward pass."""
+def over_rows(function: Callable[..., Any], rows: tuple[Array, ...], block: Block) -> Any:
+    """`function(*rows)`, numbers of each row, from blocks of rows. Only the arguments are kept for the backward pass."""
     n = rows[0].shape[0]
     if n <= block.rows:
         return function(*rows)
     one_block = jax.checkpoint(lambda rows: function(*rows), prevent_cse=False)
-    return joined(lax.map(one_block, divided(rows, block)), n)
+    return jax.tree.map(lambda x: joined(x, n), lax.map(one_block, divided(rows, block)))
+
+
+def row_and_column_pulls(
+    slopes: Callable[..., Array], rows: tuple[Array, ...], of_rows: tuple[Array, ...], columns: Array, block: Block
+) -> tuple[Array, Array]:
+    """The gradients by the vectors rows[0] and by the columns, for those by the similarities, `slopes(rows, *of_rows)`."""
+
+    def one_block(carry: Array, of_block: Any) -> tuple[Array, Array]:
+        rows, of_rows = of_block
+        by_similarity = slopes(rows, *of_rows)
+        return carry + product(by_similarity.T, rows[0]), product(by_similarity, columns)
+
+    step = jax.checkpoint(one_block, prevent_cse=False)
+    column_bar, row_bar = lax.scan(step, jnp.zeros_like(columns), divided((rows, of_rows), block))
+    return joined(row_bar, len(rows[0])), column_bar
 
 
 def divided(rows: Any, block: Block) -> Any:
@@ -144,15 +159,10 @@ def both_sums(rows: Array, columns: Array, present: Array, block: Block) -> Any:
 
 def both_pulls(rows: Array, columns: Array, present: Array, block: Block, highest: Any, weights: Any) -> tuple[Array, Array]:
     """The gradients by rows and columns of Σ weights · sums, for the results (highest, sums) of `both_sums`."""
-    n = rows.shape[0]
 
-    def one_block(carry: Array, of_block: Any) -> tuple[Array, Array]:
-        some_rows, index, some_present, m, weight = of_block
-        s = with_negatives(some_rows, index, some_present, columns, present)
-        ds = weight[:, None] * jnp.exp(s - m[:, None]) + weights[1] * jnp.exp(s - highest[1])
-        return carry + product(ds.T, some_rows), product(ds, columns)
+    def slopes(some: tuple[Array, ...], m: Array, weight: Array) -> Array:
+        s = with_negatives(*some, columns, present)
+        return weight[:, None] * jnp.exp(s - m[:, None]) + weights[1] * jnp.exp(s - highest[1])
 
-    blocks = divided((rows, jnp.arange(n), present, highest[0], weights[0]), block)
-    step = jax.checkpoint(one_block, prevent_cse=False)
-    column_bar, row_bar = lax.scan(step, jnp.zeros_like(columns), blocks)
-    return joined(row_bar, n), column_bar
+    of_rows = highest[0], weights[0]
+    return row_and_column_pulls(slopes, (rows, jnp.arange(len(rows)), present), of_rows, columns, block)
