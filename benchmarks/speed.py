@@ -199,12 +199,23 @@ def interleaved(calls: list[Callable[[], Any]], seconds: float) -> list[list[flo
         times = [0.0] * len(calls)
         for i in range(len(calls)):
             turn = (i + len(rounds)) % len(calls)  # nobody always comes first
-            calls[turn]()  # as in training, where a step follows itself: what another gave back is not freed on its time
-            start = time.perf_counter()
-            calls[turn]()
-            times[turn] = time.perf_counter() - start
+            # As in training, where a step follows itself: what another gave back is not freed on its time, and after a
+            # call that ran on one core the system has spread the threads again, which takes it a tenth of a second.
+            for_a_while(calls[turn], min(0.15, seconds))
+            times[turn] = statistics.median(for_a_while(calls[turn], min(0.1, seconds)))
         rounds.append(times)
     return rounds
+
+
+def for_a_while(call: Callable[[], Any], seconds: float) -> list[float]:
+    """The times of as many calls as fit, and at least one."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def medians_and_ratios(rounds: list[list[float]]) -> tuple[list[float], list[float]]:

@@ -25,7 +25,7 @@ def megabytes(count: float) -> str:
 
 def ratio(x: float, bound: float | None = None) -> str:
     """A ratio, red where it misses its bound."""
-    text = f"{x:.2f}"
+    text = f"{x:.2f}" if x >= 0.1 else f"{x:.3f}"
     if bound is None:
         return text
     return f"[bold red]{text}[/]" if x > bound else f"[green]{text}[/]"
