@@ -151,7 +151,8 @@ def _labelled_vectors(embeddings: Array, temperature: Array, where: Any) -> tupl
     return units / temperature, units
 
 
-def _rows(vectors: Array, own_labels: Array, own_index: Array, units: Array, labels: Array, where: Any) -> _Rows:
+def _rows(rows: tuple[Array, ...], units: Array, labels: Array, where: Any) -> _Rows:
+    vectors, own_labels, own_index = rows
     present = _present(where, len(labels))
     same = own_labels[:, None] == labels
     positive = same & (own_index[:, None] != jnp.arange(len(labels))) & present
@@ -172,7 +173,7 @@ def _ntxent_value(embeddings: Array, labels: Array, temperature: Array, where: A
 
 def _ntxent_sums(embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block) -> Any:
     def of_rows(*rows: Array) -> Any:
-        s, positive, negative = _rows(*rows, units, labels, where)
+        s, positive, negative = _rows(rows, units, labels, where)
         m, total = shifted_sum(only(negative, s))
         gap = jnp.where(positive, m[:, None] - s, 0)
         return _mean_of(entropy(gap, total[:, None]), positive), (m, total)
@@ -191,7 +192,7 @@ def _ntxent_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
     embeddings, labels, temperature, where, block, sums = residuals
 
     def slopes(rows: tuple[Array, ...], m: Array, total: Array, cotangent: Array) -> Array:
-        s, positive, negative = _rows(*rows, units, labels, where)
+        s, positive, negative = _rows(rows, units, labels, where)
         weight = negative_weight(jnp.where(positive, m[:, None] - s, 0), total[:, None])
         pull = (cotangent / jnp.maximum(jnp.sum(positive, -1), 1))[:, None]
         by_total = pull * jnp.sum(jnp.where(positive, weight, 0), -1, keepdims=True)
@@ -214,7 +215,7 @@ _ntxent.defvjp(_ntxent_fwd, functools.partial(_rules.compiled, _ntxent_bwd))
 @_rules.recomputed
 def _supervised(embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block) -> Array:
     def of_rows(*rows: Array) -> Array:
-        s, positive, negative = _rows(*rows, units, labels, where)
+        s, positive, negative = _rows(rows, units, labels, where)
         (best, own), (m, total) = shifted_sum(only(positive, s)), shifted_sum(only(negative, s))
         log_own = jnp.log(jnp.where(own == 0, 1, own))
         loss = entropy(jnp.where(own == 0, 0, m - best - log_own), total)

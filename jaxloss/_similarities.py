@@ -161,7 +161,8 @@ def both_pulls(rows: Array, columns: Array, present: Array, block: Block, highes
     """The gradients by rows and columns of Σ weights · sums, for the results (highest, sums) of `both_sums`."""
 
     def slopes(some: tuple[Array, ...], m: Array, weight: Array) -> Array:
-        s = with_negatives(*some, columns, present)
+        some_rows, index, some_present = some
+        s = with_negatives(some_rows, index, some_present, columns, present)
         return weight[:, None] * jnp.exp(s - m[:, None]) + weights[1] * jnp.exp(s - highest[1])
 
     of_rows = highest[0], weights[0]
