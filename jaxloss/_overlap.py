@@ -148,7 +148,8 @@ def _difference(from_logits: bool, x: Array, t: Array) -> Array:
 def _sums_bwd(kind: str, from_logits: bool, residuals: Any, cotangents: Any) -> tuple[Any, Any, None]:
     kept, targets, where = residuals
     if _keeps_probabilities(kept, targets):
-        x, t = kept, _rules.masked(where, _rules.wide(targets, kept), 1)
+        # The barrier: XLA would store what the two passes have in common, which takes longer than to compute it again.
+        x, t = lax.optimization_barrier(kept), _rules.masked(where, _rules.wide(targets, kept), 1)
     else:
         x, t = _prepared(from_logits, kept, targets, where)
     cotangents = [c[..., None, :] for c in cotangents]
