@@ -21,15 +21,21 @@ from jaxtyping import Array
 from jaxloss import _check, _exponentials, _numerics, _rules
 
 
-def checked(predictions: Any, targets: Any, axis: Any, where: Any, from_logits: bool) -> tuple[Array, Array, Array | None]:
-    """Predictions and targets of one shape as [..., pixels, K], and the mask as [..., pixels]."""
+def checked(
+    predictions: Any, targets: Any, axis: Any, where: Any, from_logits: bool
+) -> tuple[Array, Array, Array | None, int]:
+    """Predictions and targets of one shape as [..., pixels, K], the mask as [..., pixels], and how many axes pixels have.
+
+    They stay apart, in a rule on arrays of the given shape: XLA then writes the gradient over what the rule keeps.
+    """
     predictions, targets = _check.binary("predictions", predictions, targets, "targets")
     predictions = _check.class_last("predictions", predictions, -1)
     where = _check.mask(where, predictions.shape[:-1], "the pixels")
     if not _check.flag("from_logits", from_logits):
         _check.probabilities(predictions, None if where is None else where[..., None])
     axes = pixel_axes(axis, predictions.ndim)
-    return pixels_last(predictions, axes), pixels_last(targets, axes), merged_mask(where, predictions, axes)
+    where = None if where is None else _last(jnp.broadcast_to(where, predictions.shape[:-1])[..., None], axes)[..., 0]
+    return _last(predictions, axes), _last(targets, axes), where, len(axes)
 
 
 def pixel_axes(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -40,11 +46,20 @@ def pixel_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return axes
 
 
+def _last(x: Array, axes: tuple[int, ...]) -> Array:
+    """x, whose classes are last, with the pixel axes moved before them."""
+    return jnp.moveaxis(x, axes, range(x.ndim - 1 - len(axes), x.ndim - 1))
+
+
+def _merged(x: Array, axes: int) -> Array:
+    """x with the pixel axes, which are before the classes, made one."""
+    batch = x.shape[: x.ndim - 1 - axes]
+    return x.reshape(*batch, math.prod(x.shape[len(batch) : -1]), x.shape[-1])
+
+
 def pixels_last(x: Array, axes: tuple[int, ...]) -> Array:
     """[..., pixels, K], for the classes last: the pixel axes moved before them and made one."""
-    batch = x.ndim - 1 - len(axes)
-    x = jnp.moveaxis(x, axes, range(batch, x.ndim - 1))
-    return x.reshape(*x.shape[:batch], math.prod(x.shape[batch:-1]), x.shape[-1])
+    return _merged(_last(x, axes), len(axes))
 
 
 def merged_mask(where: Array | None, predictions: Array, axes: tuple[int, ...]) -> Array | None:
@@ -55,52 +70,53 @@ def merged_mask(where: Array | None, predictions: Array, axes: tuple[int, ...]) 
     return pixels_last(where[..., None], axes)[..., 0]
 
 
-def losses(predictions: Array) -> jax.ShapeDtypeStruct:
+def losses(predictions: Array, axes: int) -> jax.ShapeDtypeStruct:
     """What an option that is one number an example and class broadcasts to."""
-    *batch, _, classes = predictions.shape
-    return jax.ShapeDtypeStruct((*batch, classes), predictions.dtype)
+    return jax.ShapeDtypeStruct((*examples(predictions, axes).shape, predictions.shape[-1]), predictions.dtype)
 
 
-def examples(predictions: Array) -> jax.ShapeDtypeStruct:
+def examples(predictions: Array, axes: int) -> jax.ShapeDtypeStruct:
     """What an option that is one number an example broadcasts to."""
-    return jax.ShapeDtypeStruct(predictions.shape[:-2], predictions.dtype)
+    return jax.ShapeDtypeStruct(predictions.shape[: predictions.ndim - 1 - axes], predictions.dtype)
 
 
-def options(predictions: Array, where: Array | None, **values: Any) -> list[Any]:
+def options(predictions: Array, where: Array | None, axes: int, **values: Any) -> list[Any]:
     """Options ≥ 0 that broadcast to the losses, harmless in an example without a pixel that counts."""
-    where = examples_mask(where)
-    checked = (_check.option(name, value, losses(predictions), minimum=0, where=where) for name, value in values.items())
-    return [_rules.harmless(where, x) for x in checked]
+    some = examples_mask(where, axes)
+    shape = losses(predictions, axes)
+    checked = (_check.option(name, value, shape, minimum=0, where=some) for name, value in values.items())
+    return [_rules.harmless(some, x) for x in checked]
 
 
-def examples_mask(where: Array | None) -> Array | None:
+def examples_mask(where: Array | None, axes: int) -> Array | None:
     """Which examples have a pixel that counts, with an axis for the classes."""
-    some = _rules.of_examples(where)
-    return None if some is None else some[..., None]
+    return None if where is None else jnp.any(where, axis=tuple(range(-axes, 0)))[..., None]
 
 
-def sizes(targets: Array, where: Array | None, like: Array) -> Array:
+def sizes(targets: Array, where: Array | None, axes: int, like: Array) -> Array:
     """Σ t over the pixels."""
-    return jnp.sum(_rules.masked(where, targets.astype(like.dtype), 1), axis=-2)
+    return jnp.sum(_merged(_rules.masked(where, targets.astype(like.dtype), 1), axes), axis=-2)
 
 
-def sums(predictions: Array, targets: Array, where: Array | None, from_logits: bool, squared: bool = False) -> Any:
+def sums(
+    predictions: Array, targets: Array, where: Array | None, axes: int, from_logits: bool, squared: bool = False
+) -> Any:
     """TP and FP + FN, or if squared TP and Σ (p − t)²."""
-    return _rules.call(_sums("squared" if squared else "plain", from_logits), predictions, targets, where)
+    return _rules.call(_sums("squared" if squared else "plain", from_logits, axes), predictions, targets, where)
 
 
-def sums_apart(predictions: Array, targets: Array, where: Array | None, from_logits: bool) -> Any:
+def sums_apart(predictions: Array, targets: Array, where: Array | None, axes: int, from_logits: bool) -> Any:
     """TP, FP and FN."""
-    return _rules.call(_sums("apart", from_logits), predictions, targets, where)
+    return _rules.call(_sums("apart", from_logits, axes), predictions, targets, where)
 
 
 @functools.cache
-def _sums(kind: str, from_logits: bool) -> Any:
+def _sums(kind: str, from_logits: bool, axes: int) -> Any:
     """The sums as a `jax.custom_vjp` function that keeps no more than its arguments.
 
     Probabilities are as large as the logits, and autodiff would keep several arrays of their size in float32.
     """
-    value = functools.partial(_sums_value, kind, from_logits)
+    value = functools.partial(_sums_value, kind, from_logits, axes)
 
     @jax.custom_vjp
     def rule(*args: Any) -> Any:
@@ -111,7 +127,7 @@ def _sums(kind: str, from_logits: bool) -> Any:
         kept = x if _keeps_probabilities(predictions, targets) else predictions
         return total, (kept, targets, where)
 
-    rule.defvjp(fwd, functools.partial(_rules.compiled, functools.partial(_sums_bwd, kind, from_logits)))
+    rule.defvjp(fwd, functools.partial(_rules.compiled, functools.partial(_sums_bwd, kind, from_logits, axes)))
     return rule
 
 
@@ -120,7 +136,7 @@ def _keeps_probabilities(predictions: Array, targets: Array) -> bool:
     return predictions.dtype == _rules.wide_dtype(predictions, targets)
 
 
-def _sums_value(kind: str, from_logits: bool, predictions: Array, targets: Array, where: Array | None) -> Any:
+def _sums_value(kind: str, from_logits: bool, axes: int, predictions: Array, targets: Array, where: Array | None) -> Any:
     x, t = _prepared(from_logits, predictions, targets, where)
     p, q = _probability(from_logits, x), _complement(from_logits, x)
     if kind == "plain":
@@ -129,7 +145,7 @@ def _sums_value(kind: str, from_logits: bool, predictions: Array, targets: Array
         terms = (p * t, jnp.square(_difference(from_logits, x, t)))
     else:
         terms = (p * t, p * (1 - t), q * t)
-    return _numerics.sums(-2, *terms), x
+    return _numerics.sums(-2, *(_merged(term, axes) for term in terms)), x
 
 
 def _prepared(from_logits: bool, predictions: Array, targets: Array, where: Array | None) -> tuple[Array, Array]:
@@ -145,14 +161,14 @@ def _difference(from_logits: bool, x: Array, t: Array) -> Array:
     return x - (jnp.floor(x) + t) if from_logits else x - t
 
 
-def _sums_bwd(kind: str, from_logits: bool, residuals: Any, cotangents: Any) -> tuple[Any, Any, None]:
+def _sums_bwd(kind: str, from_logits: bool, axes: int, residuals: Any, cotangents: Any) -> tuple[Any, Any, None]:
     kept, targets, where = residuals
     if _keeps_probabilities(kept, targets):
         # The barrier: XLA would store what the two passes have in common, which takes longer than to compute it again.
         x, t = lax.optimization_barrier(kept), _rules.masked(where, _rules.wide(targets, kept), 1)
     else:
         x, t = _prepared(from_logits, kept, targets, where)
-    cotangents = [c[..., None, :] for c in cotangents]
+    cotangents = [jnp.expand_dims(c, range(-1 - axes, -1)) for c in cotangents]
     p, right, wrong = _probability(from_logits, x), cotangents[0], cotangents[1]
     if kind == "apart":
         _, extra, missing = cotangents

@@ -61,9 +61,9 @@ def dice_loss(
         Milletari, Navab and Ahmadi, V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation,
             2016
     """
-    predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    (smooth,) = _overlap.options(predictions, where, smooth=smooth)
-    sums = _overlap.sums(predictions, targets, where, from_logits, _check.flag("squared", squared))
+    predictions, targets, where, axes = _overlap.checked(predictions, targets, axis, where, from_logits)
+    (smooth,) = _overlap.options(predictions, where, axes, smooth=smooth)
+    sums = _overlap.sums(predictions, targets, where, axes, from_logits, _check.flag("squared", squared))
     return _rules.compiled(_dice, sums, smooth)
 
 
@@ -116,9 +116,9 @@ def jaccard_loss(
     References:
         Rahman and Wang, Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation, 2016
     """
-    predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    (smooth,) = _overlap.options(predictions, where, smooth=smooth)
-    sums = _overlap.sums(predictions, targets, where, from_logits, _check.flag("squared", squared))
+    predictions, targets, where, axes = _overlap.checked(predictions, targets, axis, where, from_logits)
+    (smooth,) = _overlap.options(predictions, where, axes, smooth=smooth)
+    sums = _overlap.sums(predictions, targets, where, axes, from_logits, _check.flag("squared", squared))
     return _rules.compiled(_jaccard, sums, smooth)
 
 
@@ -174,9 +174,9 @@ def tversky_loss(
         Salehi, Erdogmus and Gholipour, Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional Deep
             Networks, 2017
     """
-    predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    options = _overlap.options(predictions, where, alpha=alpha, beta=beta, smooth=smooth)
-    return _rules.compiled(_tversky, _overlap.sums_apart(predictions, targets, where, from_logits), *options)
+    predictions, targets, where, axes = _overlap.checked(predictions, targets, axis, where, from_logits)
+    options = _overlap.options(predictions, where, axes, alpha=alpha, beta=beta, smooth=smooth)
+    return _rules.compiled(_tversky, _overlap.sums_apart(predictions, targets, where, axes, from_logits), *options)
 
 
 def _tversky(sums: Any, alpha: Array, beta: Array, smooth: Array) -> Array:
@@ -232,11 +232,11 @@ def focal_tversky_loss(
     References:
         Abraham and Khan, A Novel Focal Tversky Loss Function with Improved Attention U-Net for Lesion Segmentation, 2018
     """
-    predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    options = _overlap.options(predictions, where, alpha=alpha, beta=beta, smooth=smooth)
-    some = _overlap.examples_mask(where)
-    gamma = _rules.harmless(some, _check.option("gamma", gamma, _overlap.losses(predictions), above=0, where=some))
-    sums = _overlap.sums_apart(predictions, targets, where, from_logits)
+    predictions, targets, where, axes = _overlap.checked(predictions, targets, axis, where, from_logits)
+    options = _overlap.options(predictions, where, axes, alpha=alpha, beta=beta, smooth=smooth)
+    some = _overlap.examples_mask(where, axes)
+    gamma = _rules.harmless(some, _check.option("gamma", gamma, _overlap.losses(predictions, axes), above=0, where=some))
+    sums = _overlap.sums_apart(predictions, targets, where, axes, from_logits)
     return _rules.compiled(_focal_tversky, sums, *options, gamma)
 
 
@@ -301,11 +301,13 @@ def generalized_dice_loss(
         Sudre, Li, Vercauteren, Ourselin and Cardoso, Generalised Dice Overlap as a Deep Learning Loss Function for Highly
             Unbalanced Segmentations, 2017
     """
-    predictions, targets, where = _overlap.checked(predictions, targets, axis, where, from_logits)
-    some = _rules.of_examples(where)
-    smooth = _rules.harmless(some, _check.option("smooth", smooth, _overlap.examples(predictions), minimum=0, where=some))
-    sums = _overlap.sums(predictions, targets, where, from_logits)
-    return _rules.compiled(_generalized_dice, sums, _overlap.sizes(targets, where, sums[0]), smooth)
+    predictions, targets, where, axes = _overlap.checked(predictions, targets, axis, where, from_logits)
+    some = _overlap.examples_mask(where, axes)
+    some = None if some is None else some[..., 0]
+    one_each = _overlap.examples(predictions, axes)
+    smooth = _rules.harmless(some, _check.option("smooth", smooth, one_each, minimum=0, where=some))
+    sums = _overlap.sums(predictions, targets, where, axes, from_logits)
+    return _rules.compiled(_generalized_dice, sums, _overlap.sizes(targets, where, axes, sums[0]), smooth)
 
 
 def _generalized_dice(sums: Any, sizes: Array, smooth: Array) -> Array:

@@ -342,10 +342,10 @@ def test_images_of_an_odd_size(masked: bool) -> None:
 
 @pytest.mark.parametrize("loss", [jaxloss.dice_loss, jaxloss.jaccard_loss, jaxloss.tversky_loss], ids=lambda f: f.__name__)
 def test_memory(loss: Any) -> None:
-    """One array of the size of the logits, 20 MB, beside them and the gradient: the probabilities. optax takes 43 MB."""
+    """The probabilities are kept where the gradient goes: a few numbers a pixel beside it. optax takes 43 MB."""
     shapes = [jax.ShapeDtypeStruct((4, 256, 256, 19), F32)] * 2
     step = jax.jit(jax.value_and_grad(lambda z, t: jnp.mean(loss(z, t))))
-    assert step.lower(*shapes).compile().memory_analysis().temp_size_in_bytes < 23e6
+    assert step.lower(*shapes).compile().memory_analysis().temp_size_in_bytes < 4e6
 
 
 # --- Lovász ---------------------------------------------------------------------------------------------------------
