@@ -20,7 +20,7 @@ def array(name: str, x: Any) -> Array:
     """`x` as an array; TypeError for what is none."""
     try:
         return jnp.asarray(x)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be an array of numbers, got {x!r}") from None
 
 
@@ -149,34 +149,39 @@ def option(
     bounds = [bound for bound in bounds if bound[1] is not None]
     domain = f"{name} must be " + " and ".join(f"{words} {limit:g}" for words, limit, _ in bounds)
     dtype = jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.dtype(jnp.float32)
+    if not isinstance(value, jax.Array) and any(isinstance(x, jax.Array) for x in jax.tree.leaves(value)):
+        value = array(name, value)
     if isinstance(value, jax.Array):
-        array = floating(name, value)
+        x = floating(name, value)
         for _, limit, compare in bounds:
-            run_time(compare(array, jnp.asarray(limit, array.dtype)) | left_out(where), domain)
-        if array.dtype.itemsize > dtype.itemsize:
-            array = array.astype(dtype)
+            run_time(compare(x, jnp.asarray(limit, x.dtype)) | left_out(where), domain)
+        if x.dtype.itemsize > dtype.itemsize:
+            x = x.astype(dtype)
     else:
-        known = np.asarray(value)
+        try:
+            known = np.asarray(value)
+        except ValueError:
+            raise TypeError(f"{name} must be an array of numbers, got {value!r}") from None
         if known.dtype.kind not in "fiu":
             raise TypeError(f"{name} must be floating point, got {value!r}")
-        array = jnp.asarray(known, dtype)
+        x = jnp.asarray(known, dtype)
         if where is not None and known.ndim:
             for _, limit, compare in bounds:
-                run_time(compare(array, limit) | left_out(where), domain)
+                run_time(compare(x, limit) | left_out(where), domain)
         elif not all(np.all(compare(known, limit)) for _, limit, compare in bounds):
             raise ValueError(f"{domain}, got {value!r}")
-    if shape == () and array.ndim > 0:
-        raise ValueError(f"{name} must be one number, got shape {array.shape}")
+    if shape == () and x.ndim > 0:
+        raise ValueError(f"{name} must be one number, got shape {x.shape}")
     of = of or ("the losses" if shape is None else "the classes")
-    broadcastable(name, array, data.shape if shape is None else shape, of)
-    return array
+    broadcastable(name, x, data.shape if shape is None else shape, of)
+    return x
 
 
 def optional(
     name: str, value: Any, data: Array | jax.ShapeDtypeStruct, *, unused: float | None = None, **domain: Any
 ) -> Array | None:
     """An `option` that may be None, which stays, as `unused` does: a plain number at which the option changes nothing."""
-    if value is None or (isinstance(value, int | float | np.number) and value == unused):
+    if value is None or ((_is_number(value) or isinstance(value, np.number)) and value == unused):
         return None
     return option(name, value, data, **domain)
 

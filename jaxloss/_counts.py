@@ -7,6 +7,7 @@ cancel.
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxloss import _check, _numerics, _special
@@ -146,7 +147,7 @@ def _negative_binomial(mean: Array, y: Array, s: Array) -> Array:
     n, total = y + s, mean + s
     # What y and s are off their expectations, n·m/(s + m) and n·s/(s + m): one number, with two signs.
     off = (y - mean) * (s / total)
-    entropy = _special.poisson(y, n * (mean / total), off) + _special.half_deviance(s, n * (s / total), -off)
+    entropy = _special.poisson(y, mean * (n / total), off) + _special.half_deviance(s, n * (s / total), -off)
     return entropy + (jnp.log1p(y / s) + (_special.stirling_excess(s) - _special.stirling_excess(n)))
 
 
@@ -382,6 +383,9 @@ def _tweedie(predictions: Array, targets: Array, p: Array) -> Array:
     far = apart * _power_difference(apart, other, 1 - p) - _power_difference(apart, other, 2 - p)
     below = jnp.where(p < 2, 2 - p, 1)
     at_zero = jnp.where(p < 2, mean**below / below, jnp.inf)
-    at_zero = at_zero + jnp.where(none, targets, 0) * _numerics.within_range(_slope_at_zero(mean, p))
+    # Its derivatives by a tiny mean are out of range, though none of the loss's.
+    usable = mean > 1e-18
+    slope = jnp.where(usable, _slope_at_zero(jnp.where(usable, mean, 1), p), lax.stop_gradient(_slope_at_zero(mean, p)))
+    at_zero = at_zero + jnp.where(none, targets, 0) * _numerics.within_range(slope)
     half = jnp.where(none, at_zero, jnp.where(near, close, far))
     return jnp.where(square, jnp.square(targets - predictions), 2 * half)

@@ -360,9 +360,12 @@ def _share_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
 def sums(axis: int, *terms: Array) -> tuple[Array, ...]:
     """The sums of several arrays of one shape along an axis, in one pass over what the arrays are computed from.
 
-    By blocks, and then of the blocks: the pass adds one number after another, and so the rounding errors.
+    By blocks, and then of the blocks: the pass adds one number after another, and so the rounding errors. Of an axis of
+    unknown length, or one divided over the devices of an explicit mesh, there are no blocks.
     """
     axis %= terms[0].ndim
+    if not isinstance(terms[0].shape[axis], int) or jax.typeof(terms[0]).sharding.spec[axis] is not None:
+        return tuple(jnp.sum(x, axis=axis) for x in terms)
     blocks = tuple(_in_blocks(x, axis) for x in terms)
     zeros = tuple(jnp.zeros((), x.dtype) for x in terms)
 
@@ -392,7 +395,7 @@ def _sums_jvp(axis: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]
 
 def quotient(x: Array, y: Array) -> Array:
     """x / y for y ≥ 0, with 0 / 0 = 0: a class of no weight pulls nowhere."""
-    return x / jnp.where((x == 0) & ~(y > 0), 1, y)
+    return ratio(x, jnp.where((x == 0) & ~(y > 0), 1, y))
 
 
 @jax.custom_jvp
@@ -402,7 +405,7 @@ def xlogy(x: Array, y: Array) -> Array:
 
 
 xlogy.defjvps(
-    lambda dx, _, x, y: dx * jnp.log(y),
+    lambda dx, _, x, y: dx * within_range(jnp.log(y)),
     lambda dy, _, x, y: dy * quotient(x, y),
 )
 
@@ -414,7 +417,7 @@ def xlog1py(x: Array, y: Array) -> Array:
 
 
 xlog1py.defjvps(
-    lambda dx, _, x, y: dx * jnp.log1p(y),
+    lambda dx, _, x, y: dx * within_range(jnp.log1p(y)),
     lambda dy, _, x, y: dy * quotient(x, 1 + y),
 )
 

@@ -172,7 +172,7 @@ def _sums_bwd(kind: str, from_logits: bool, axes: int, residuals: Any, cotangent
     p, right, wrong = _probability(from_logits, x), cotangents[0], cotangents[1]
     if kind == "apart":
         _, extra, missing = cotangents
-        by_p = (right - missing - extra) * t + extra
+        by_p = (right - missing) * t + extra * (1 - t)
         by_t = (right - extra) * p + missing * _complement(from_logits, x)
     elif kind == "plain":
         by_p = (right - 2 * wrong) * t + wrong

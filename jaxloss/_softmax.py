@@ -80,7 +80,7 @@ def _integer_sums(
     logits: Array, labels: Array, uniform_weights: Any, soft_cap: Any, where: Any, *, keep_exp: bool
 ) -> tuple[Any, Array | None, tuple[Any, ...]]:
     """The terms; e with 0 at the label, if it is to be kept; and the numbers of a row that the backward pass takes."""
-    m, label_score = _maximum_and_label(logits, labels, soft_cap, where)
+    m, label_score, invalid = _maximum_and_label(logits, labels, soft_cap, where)
     safe, e = in_range(labels, logits)[0], None
     if keep_exp:
         # Above ONE_BLOCK classes, another order of summation than without a gradient: values differ in the last place.
@@ -93,15 +93,17 @@ def _integer_sums(
     uniform = total = count = None
     if uniform_weights is not None:
         uniform, total, count = _uniform_term(logits, uniform_weights, soft_cap, m, log_sum, where)
-    terms = _rules.masked(where, gap(m, label_score) + log_sum), _rules.masked(where, m + log_sum), uniform
-    return terms, e, (m, label_score, others, total, count)
+    nll, lse = gap(m, label_score) + log_sum + invalid, m + log_sum + invalid
+    terms = _rules.masked(where, nll), _rules.masked(where, lse), uniform
+    # NaN is put into sums alone: XLA's CPU backend loses it in an exponential.
+    return terms, e, (m, label_score, others + invalid, total, count)
 
 
-def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) -> tuple[Array, Array]:
-    """m and s_y, which is NaN for a label out of range; harmless in a masked row."""
+def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) -> tuple[Array, Array, Array]:
+    """m, s_y, and what to add to a loss; harmless in a masked row."""
     own, invalid = pick(logits, labels, where)
     m, own = (_rules.masked(where, x) for x in (maximum(logits, soft_cap), own))
-    return m, scores(own, soft_cap) + invalid
+    return m, scores(own, soft_cap), invalid
 
 
 def _log_sum(label_score: Array, m: Array, others: Array) -> Array:

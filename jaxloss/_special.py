@@ -73,7 +73,7 @@ def log_ratio(x: Array, e: Array, difference: Array) -> Array:
 def excess(x: Array, e: Array, difference: Array) -> Array:
     """(e − x)/e, which is 1 for x = 0, whatever e."""
     none, usable = x == 0, (e > 0) & (e < jnp.inf)
-    at_zero = 1 - jnp.where(usable, x / jnp.where(usable, e, 1), 0)
+    at_zero = 1 - jnp.where(usable, _numerics.ratio(x, jnp.where(usable, e, 1)), 0)
     return jnp.where(none, at_zero, -difference / jnp.where(none, 1, e))
 
 
@@ -131,6 +131,15 @@ def stirling_excess(n: Array) -> Array:
     return jnp.where(n > 0, rest - half_deviance(some, some + 1, -jnp.ones_like(some)), 0)
 
 
+def _poisson_slope(x: Array, e: Array, difference: Array) -> Array:
+    """ψ(x + 1) − log e, with all digits for large x near e; the largest number for e = 0."""
+    large, usable = x >= 1, (e > 0) & (e < jnp.inf)
+    some = jnp.where(large, x, 1)
+    far = log_ratio(some, jnp.where(large, e, 1), jnp.where(large, difference, 0)) + 0.5 / some + binet_slope(some)
+    log_e = jnp.where(usable, jnp.log(jnp.where(usable, e, 1)), jnp.where(e > 0, 1, -1) * jnp.finfo(e.dtype).max)
+    return jnp.where(large, _numerics.within_range(far), digamma(jnp.where(large, 1, x) + 1) - log_e)
+
+
 # The slopes of the two terms by x at 0 are −inf and inf.
 @jax.custom_jvp
 def poisson(x: Array, e: Array, difference: Array) -> Array:
@@ -139,7 +148,7 @@ def poisson(x: Array, e: Array, difference: Array) -> Array:
 
 
 poisson.defjvps(
-    lambda dx, _, x, e, difference: dx * _numerics.within_range(digamma(x + 1) - jnp.log(e)),
+    lambda dx, _, x, e, difference: dx * _poisson_slope(x, e, difference),
     lambda de, _, x, e, difference: de * excess(x, e, difference),
     None,
 )
