@@ -129,3 +129,29 @@ def test_forward_mode_where_nothing_is_counted_or_expected(name: str) -> None:
     _, slope = jax.jvp(jaxloss.autodiff(lambda m: loss(m, target)), (mean,), (jnp.ones(()),))
     np.testing.assert_allclose(slope, jax.grad(loss)(mean, target), rtol=1e-6)
     assert slope > 0
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        jaxloss.binary_cross_entropy,
+        lambda p, y: jaxloss.categorical_cross_entropy(jnp.stack([p, 1 - p]), jnp.stack([y, 1 - y])),
+        RATES["poisson_nll"],
+        RATES["negative_binomial_nll"],
+    ],
+    ids=["binary_cross_entropy", "categorical_cross_entropy", "poisson_nll", "negative_binomial_nll"],
+)
+def test_second_derivatives_at_a_tiny_prediction(loss: Callable[[Any, Any], Any]) -> None:
+    """Where its square is out of range, and nothing of the kind is observed."""
+    small, none = jnp.array(1e-20), jnp.array(0.0)
+    with jax.enable_x64(True):
+        want = jax.hessian(loss)(jnp.array(1e-20, jnp.float64), jnp.array(0.0, jnp.float64))
+    for rule in (loss, jaxloss.autodiff(loss)):
+        np.testing.assert_allclose(jax.hessian(rule)(small, none), want, rtol=1e-5, atol=1e-6)
+
+
+def test_forward_mode_of_a_certain_prediction() -> None:
+    for at, slope in ((0.0, 1.0), (1.0, -1.0)):
+        loss = jaxloss.autodiff(functools.partial(jaxloss.binary_cross_entropy, targets=jnp.array(at)))
+        _, tangent = jax.jvp(loss, (jnp.array(at),), (jnp.array(1.0),))
+        assert tangent == slope
