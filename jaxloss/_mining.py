@@ -259,7 +259,7 @@ def multi_similarity_loss(
     alpha = _check.option("alpha", alpha, row, above=0)
     beta = _check.option("beta", beta, row, above=0)
     base = _check.option("base", base, row, minimum=-1, maximum=1)
-    epsilon = _check.option("epsilon", epsilon, row, minimum=0)
+    epsilon = _check.optional("epsilon", epsilon, row, minimum=0)
     return _rules.compiled(_by_cosines(_multi_similarity), embeddings, labels, where, (alpha, beta, base, epsilon))
 
 
