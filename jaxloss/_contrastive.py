@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _numerics, _rules
+from jaxloss import _check, _numerics, _rules, _vectors
 from jaxloss._similarities import (
     Block,
     block,
@@ -126,7 +126,7 @@ def _by_labels(rule: Any, embeddings: Any, labels: Any, temperature: Any, block_
 def _directions(x: Array, where: Any, *others: Any) -> Array:
     """Unit vectors in float32 or wider; zero vectors where there is no example."""
     x = _rules.wide(x, *others)
-    return _numerics.unit(x if where is None else jnp.where(_present(where, len(x))[:, None], x, 0))
+    return _vectors.unit(x if where is None else jnp.where(_present(where, len(x))[:, None], x, 0))
 
 
 def _present(where: Any, n: int) -> Array:

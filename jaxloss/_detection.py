@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from jaxloss import _check, _numerics, _rules
+from jaxloss import _check, _numerics, _rules, _vectors
 from jaxloss._numerics import positive_part
 
 # Boxes are [..., 4], as x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, in any unit; a corner that is on the wrong side of the
@@ -221,7 +221,7 @@ def _sides(predictions: Array, targets: Array, where: Array | None) -> tuple[_Si
 def _side(low: Array, high: Array, true_low: Array, true_high: Array) -> _Side:
     high, true_high = jnp.where(high < low, low, high), jnp.where(true_high < true_low, true_low, true_high)
     around = jnp.maximum(high, true_high) - jnp.minimum(low, true_low)
-    scale = jnp.where(around > 0, _numerics.power_of_two(around[..., None])[..., 0], 1)
+    scale = jnp.where(around > 0, _vectors.power_of_two(around[..., None])[..., 0], 1)
     both = jnp.minimum(high, true_high) - jnp.maximum(low, true_low)
     return _Side(
         (high - low) / scale,

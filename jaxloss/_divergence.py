@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from jaxloss import _check, _numerics, _rules
+from jaxloss import _check, _numerics, _rules, _vectors
 from jaxloss._rules import partials
 
 # Distributions are [..., K], and each loss is one an example; `where` is over examples. They are not normalised here,
@@ -295,7 +295,7 @@ def hellinger_distance(
 def _hellinger(p: Array, y: Array, where: Any) -> Array:
     p, y = _rules.wide(p, y), _rules.wide(y, p)
     p, y = _rules.masked(where, p), _rules.masked(where, y)
-    return _SQRT_HALF * _numerics.norm(_root_difference(p, y))
+    return _SQRT_HALF * _vectors.norm(_root_difference(p, y))
 
 
 _SQRT_HALF = 0.5**0.5

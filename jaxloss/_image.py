@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
-from jaxloss import _check, _numerics, _rules
+from jaxloss import _check, _rules, _vectors
 
 # Images, and feature maps, are [..., height, width, channels]; one loss an image, and `where` is over images. The
 # structural similarities are in `_ssim`.
@@ -278,4 +278,4 @@ def _squared_distance(p: Array, y: Array, weight: Array) -> Array:
 def _distance_of_directions(p: Array, y: Array, weight: Array) -> Array:
     p, y, weight = (_rules.wide(x, p, y, weight) for x in (p, y, weight))
     positions = max(p.size // max(p.shape[-1], 1), 1)
-    return jnp.sum(weight * jnp.square(_numerics.unit(p) - _numerics.unit(y))) / positions
+    return jnp.sum(weight * jnp.square(_vectors.unit(p) - _vectors.unit(y))) / positions

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _numerics, _rules, _softmax
+from jaxloss import _check, _numerics, _rules, _softmax, _vectors
 from jaxloss._rules import partials
 
 # Every loss here is of pairs or triplets of vectors: one number for each, and `where` is over them. Two vectors that
@@ -110,20 +110,20 @@ def _pair_of_vectors(a: Any, b: Any, epsilon: Any, axis: Any, where: Any) -> tup
 def _cosine_similarity(a: Array, b: Array, epsilon: Any, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
     epsilon = _rules.harmless(where, epsilon)
-    return _rules.masked(where, _numerics.cosine(a, b) if epsilon is None else _bounded_cosine(a, b, epsilon))
+    return _rules.masked(where, _vectors.cosine(a, b) if epsilon is None else _bounded_cosine(a, b, epsilon))
 
 
 @_rules.recomputed
 def _cosine_distance(a: Array, b: Array, epsilon: Any, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
     epsilon = _rules.harmless(where, epsilon)
-    return _rules.masked(where, _numerics.cosine_complement(a, b) if epsilon is None else 1 - _bounded_cosine(a, b, epsilon))
+    return _rules.masked(where, _vectors.cosine_complement(a, b) if epsilon is None else 1 - _bounded_cosine(a, b, epsilon))
 
 
 def _bounded_cosine(a: Array, b: Array, epsilon: Array) -> Array:
     none = epsilon == 0
     least = jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, epsilon)))
-    a, b = (_divided(x, jnp.maximum(_numerics.norm(x), least)[..., None]) for x in (a, b))
+    a, b = (_divided(x, jnp.maximum(_vectors.norm(x), least)[..., None]) for x in (a, b))
     return jnp.sum(a * b, axis=-1)
 
 
@@ -192,8 +192,8 @@ def _labelled_pairs(a: Any, b: Any, labels: Any, axis: Any, where: Any) -> tuple
 def _cosine_embedding(a: Array, b: Array, labels: Array, margin: Array, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
     together = 0.5 * (1 + _labels_like(a, labels, where))
-    apart = _numerics.positive_part(_numerics.cosine(a, b) - margin)
-    return _rules.masked(where, together * _numerics.cosine_complement(a, b) + (1 - together) * apart)
+    apart = _numerics.positive_part(_vectors.cosine(a, b) - margin)
+    return _rules.masked(where, together * _vectors.cosine_complement(a, b) + (1 - together) * apart)
 
 
 def _labels_like(a: Array, labels: Array, where: Any) -> Array:
@@ -250,7 +250,7 @@ def _contrastive(a: Array, b: Array, labels: Array, margin: Array, where: Any) -
     a, b = _wide_and_masked(where, a, b)
     margin = _rules.harmless(where, margin)
     y, r = _labels_like(a, labels, where), a - b
-    together, missing = jnp.sum(jnp.square(r), axis=-1), _numerics.positive_part(margin - _numerics.norm(r))
+    together, missing = jnp.sum(jnp.square(r), axis=-1), _numerics.positive_part(margin - _vectors.norm(r))
     return _rules.masked(where, _softmax.times(y, together) + (1 - y) * jnp.square(missing))
 
 
@@ -321,7 +321,7 @@ def _triplet(degree: float, squared: bool) -> Any:
     def distance(r: Array, eps: Any) -> Array:
         if squared and degree == 2:
             return jnp.sum(jnp.square(r), axis=-1) + (0 if eps is None else eps)
-        length = _numerics.power_norm(r, degree) if eps is None else _raised_norm(r, eps.astype(r.dtype), degree)
+        length = _vectors.power_norm(r, degree) if eps is None else _raised_norm(r, eps.astype(r.dtype), degree)
         return jnp.square(length) if squared else length
 
     @_rules.recomputed
@@ -337,7 +337,7 @@ def _triplet(degree: float, squared: bool) -> Any:
 def _raised_norm(r: Array, eps: Array, degree: float) -> Array:
     """(Σ |r|^degree + ε)^(1/degree) along the last axis: ε is the power of one more component."""
     least = jnp.broadcast_to((eps ** (1 / degree))[..., None], (*r.shape[:-1], 1))
-    return _numerics.power_norm(jnp.concatenate([r, least], axis=-1), degree)
+    return _vectors.power_norm(jnp.concatenate([r, least], axis=-1), degree)
 
 
 # At ε = 0, JAX's own derivative would be 0 · inf.
@@ -347,7 +347,7 @@ def _raised_norm_jvp(degree: float, primals: tuple[Array, Array], tangents: tupl
     length = _raised_norm(r, eps, degree)
     none = (length == 0) & (degree > 1)  # at degree 1 there is no kink in ε
     by_eps = _numerics.within_range(jnp.where(none, 1, length) ** (1 - degree) / degree)
-    return length, jnp.sum(_numerics.power_slope(r, length, degree) * dr, axis=-1) + jnp.where(none, 0, by_eps) * deps
+    return length, jnp.sum(_vectors.power_slope(r, length, degree) * dr, axis=-1) + jnp.where(none, 0, by_eps) * deps
 
 
 def margin_ranking_loss(

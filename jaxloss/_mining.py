@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _numerics, _rules
+from jaxloss import _check, _numerics, _rules, _vectors
 
 # Every loss of a batch here gives one number an anchor. `where` is over the embeddings: what it leaves out is no anchor,
 # and nothing that an anchor is compared with. An anchor that has nothing to compare with has loss 0 and no gradient.
@@ -86,7 +86,7 @@ def _batch_hard(squared: bool) -> Any:
 
         def distance(others: Array) -> Array:
             r = jnp.where(found[:, None], x - x[others], 0)
-            return jnp.sum(jnp.square(r), axis=-1) if squared else _numerics.norm(r)
+            return jnp.sum(jnp.square(r), axis=-1) if squared else _vectors.norm(r)
 
         behind = distance(positives) - distance(negatives)
         loss = _numerics.softplus(behind) if margin is None else _numerics.positive_part(behind + margin)
@@ -103,7 +103,7 @@ def _batch_hard(squared: bool) -> Any:
 def _hardest(x: Array, labels: Array, there: Array) -> tuple[Array, Array, Array]:
     """The farthest of each anchor's own class, the nearest of the others, and whether it has both."""
     x = jnp.where(there[:, None], _rules.wide(x), 0)
-    x = x / _numerics.power_of_two(x.reshape(-1))
+    x = x / _vectors.power_of_two(x.reshape(-1))
     # Squares from the mean are small where distances are: fewer digits go in |y|² − 2⟨x, y⟩.
     x = jnp.where(there[:, None], x - jnp.sum(x, axis=0) / jnp.maximum(jnp.sum(there), 1), 0)
     squares = jnp.sum(jnp.square(x), axis=-1)
@@ -275,7 +275,7 @@ def _by_cosines(formula: Callable[..., Array]) -> Any:
 
     def losses(x: Array, labels: Array, where: Any, options: Any) -> Array:
         there = _there(labels, where)
-        units = _numerics.unit(jnp.where(there[:, None], _rules.wide(x), 0))
+        units = _vectors.unit(jnp.where(there[:, None], _rules.wide(x), 0))
         rows = units, labels, jnp.arange(len(labels))
         return jnp.where(there, _by_blocks(lambda rows: _rules.call(of_block, rows, units, labels, there, options), rows), 0)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
-from jaxloss import _check, _numerics, _rules
+from jaxloss import _check, _rules, _vectors
 
 # The critic is a function of one example, which is mapped over the batch here. Only so is the gradient by one example's
 # input that of its own score: a critic that sees the batch, by batch normalization, has no penalty of its own an example.
@@ -58,7 +58,7 @@ def gradient_penalty(
     """
     slope, batch, where = _slope(critic, inputs, args, where)
     target = _check.option("target", target, batch, minimum=0, where=where)
-    penalty = jnp.square(_numerics.norm(slope) - _rules.wide(_rules.harmless(where, target), slope))
+    penalty = jnp.square(_vectors.norm(slope) - _rules.wide(_rules.harmless(where, target), slope))
     return _rules.masked(where, penalty)
 
 

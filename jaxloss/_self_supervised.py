@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from jaxloss import _check, _numerics, _rules, _softmax
+from jaxloss import _check, _numerics, _rules, _softmax, _vectors
 
 # barlow_twins_loss and vicreg_loss are of the statistics of a batch [n, features], and so one number a batch; `where`,
 # one boolean an example, says which are there at all. byol_loss and dino_loss are one number an example.
@@ -142,7 +142,7 @@ def _barlow_twins(first: Array, second: Array, redundancy_weight: Array, where: 
 
     def standardised(x: Array) -> Array:
         x = jnp.where(there, _rules.wide(x, first, second, redundancy_weight), 0)
-        return _numerics.unit(_centred(x, there).T)
+        return _vectors.unit(_centred(x, there).T)
 
     a, b = standardised(first), standardised(second)
     varies = jnp.any(a != 0, -1) & jnp.any(b != 0, -1)
@@ -213,7 +213,7 @@ def byol_loss(
 @_rules.recomputed
 def _byol(predictions: Array, targets: Array, where: Any) -> Array:
     p, z = _rules.wide(predictions, targets), _rules.wide(targets, predictions)
-    p, z = (_numerics.unit(_rules.masked(where, x, 1)) for x in (p, z))
+    p, z = (_vectors.unit(_rules.masked(where, x, 1)) for x in (p, z))
     directed = jnp.any(p != 0, -1) & jnp.any(z != 0, -1)
     losses = jnp.where(directed, jnp.sum(jnp.square(p - z), -1), 2)
     return _rules.masked(where, losses)

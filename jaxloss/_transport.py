@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from jaxloss import _check, _numerics, _rules
+from jaxloss import _check, _rules, _vectors
 
 
 def wasserstein_distance_1d(
@@ -253,7 +253,7 @@ def energy_distance(
 
 def _energy(x: Array, y: Array, where: Any, *, unbiased: bool) -> Array:
     x, y = _masked_pair(x, y, where)
-    return -_within_less_across(_numerics.norm, x, y, where, unbiased=unbiased)
+    return -_within_less_across(_vectors.norm, x, y, where, unbiased=unbiased)
 
 
 @_rules.recomputed
