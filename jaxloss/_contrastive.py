@@ -125,8 +125,7 @@ def _by_labels(rule: Any, embeddings: Any, labels: Any, temperature: Any, block_
 
 def _directions(x: Array, where: Any, *others: Any) -> Array:
     """Unit vectors in float32 or wider; zero vectors where there is no example."""
-    x = _rules.wide(x, *others)
-    return _vectors.unit(x if where is None else jnp.where(_present(where, len(x))[:, None], x, 0))
+    return _vectors.unit(_as_they_are(x, where, *others))
 
 
 def _present(where: Any, n: int) -> Array:
@@ -180,7 +179,7 @@ def _ntxent_sums(embeddings: Array, labels: Array, temperature: Array, where: An
 
     vectors, units = _labelled_vectors(embeddings, temperature, where)
     losses, sums = over_rows(of_rows, (vectors, labels, jnp.arange(len(labels))), block)
-    return losses if where is None else jnp.where(where, losses, 0), sums
+    return _rules.masked(where, losses), sums
 
 
 def _ntxent_fwd(embeddings: Array, labels: Array, temperature: Array, where: Any, block: Block) -> tuple[Array, Any]:
@@ -200,8 +199,7 @@ def _ntxent_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
         return jnp.where(positive, -pull * (total[:, None] * weight), by_negative)
 
     (vectors, units), pullback = jax.vjp(lambda x, t: _labelled_vectors(x, t, where), embeddings, temperature)
-    if where is not None:
-        cotangent = jnp.where(where, cotangent, 0)
+    cotangent = _rules.masked(where, cotangent)
     rows = vectors, labels, jnp.arange(len(labels))
     bars = row_and_column_pulls(slopes, rows, (*sums, cotangent), units, block)
     by_embeddings, by_temperature = pullback(bars)
@@ -226,7 +224,7 @@ def _supervised(embeddings: Array, labels: Array, temperature: Array, where: Any
 
     vectors, units = _labelled_vectors(embeddings, temperature, where)
     losses = over_rows(of_rows, (vectors, labels, jnp.arange(len(labels))), block)
-    return losses if where is None else jnp.where(where, losses, 0)
+    return _rules.masked(where, losses)
 
 
 def info_nce_loss(
@@ -302,12 +300,11 @@ def _info_nce_of(
         return entropy(m - jnp.sum(own * positive, -1), total)
 
     losses = over_rows(some_rows, (a, p, index[:n]), block)
-    return losses if where is None else jnp.where(where, losses, 0)
+    return _rules.masked(where, losses)
 
 
 def _as_they_are(x: Array, where: Any, *others: Any) -> Array:
-    x = _rules.wide(x, *others)
-    return x if where is None else jnp.where(where[:, None], x, 0)
+    return _rules.masked(where, _rules.wide(x, *others), 1)
 
 
 _info_nce = _rules.recomputed(functools.partial(_info_nce_of, _as_they_are))
@@ -386,7 +383,7 @@ def _clip_sums(images: Array, texts: Array, temperature: Array, where: Any, bloc
     own = jnp.sum(x * y, -1)
     (m, total), (n, sum_of_texts) = of_images, of_texts
     losses = 0.5 * (entropy(m - own, total) + entropy(n - own, sum_of_texts))
-    return losses if where is None else jnp.where(where, losses, 0), (of_images, of_texts)
+    return _rules.masked(where, losses), (of_images, of_texts)
 
 
 def _clip_fwd(images: Array, texts: Array, temperature: Array, where: Any, block: Block) -> tuple[Array, Any]:
@@ -397,8 +394,7 @@ def _clip_fwd(images: Array, texts: Array, temperature: Array, where: Any, block
 def _clip_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
     images, texts, temperature, where, block, sums = residuals
     (x, y), pullback = jax.vjp(lambda x, y, t: _clip_vectors(x, y, t, where), images, texts, temperature)
-    if where is not None:
-        cotangent = jnp.where(where, cotangent, 0)
+    cotangent = _rules.masked(where, cotangent)
     own = jnp.sum(x * y, -1)
     weights = [0.5 * cotangent * negative_weight(m - own, total) for m, total in sums]
     x_bar, y_bar = both_pulls(x, y, _present(where, x.shape[0]), block, [m for m, _ in sums], weights)
@@ -466,4 +462,4 @@ def _siglip(images: Array, texts: Array, scale: Array, bias: Array, where: Any, 
         return jnp.sum(jnp.where(present, losses, 0), -1)
 
     losses = over_rows(some_rows, (x, index), block)
-    return losses if where is None else jnp.where(where, losses, 0)
+    return _rules.masked(where, losses)

@@ -66,7 +66,7 @@ def ctc_loss(
     """
     arguments, shape, where = problem(logits, logit_paddings, labels, label_paddings, blank_id, where)
     losses = _rules.call(_ctc, *arguments).reshape(shape)
-    return losses if where is None else jnp.where(where, losses, 0)
+    return _rules.masked(where, losses)
 
 
 def ctc_loss_with_forward_probs(

@@ -34,7 +34,8 @@ def checked(
     if not _check.flag("from_logits", from_logits):
         _check.probabilities(predictions, None if where is None else where[..., None])
     axes = pixel_axes(axis, predictions.ndim)
-    where = None if where is None else _last(jnp.broadcast_to(where, predictions.shape[:-1])[..., None], axes)[..., 0]
+    where = _mask_last(where, predictions, axes)
+    where = None if where is None else where[..., 0]
     return _last(predictions, axes), _last(targets, axes), where, len(axes)
 
 
@@ -64,10 +65,13 @@ def pixels_last(x: Array, axes: tuple[int, ...]) -> Array:
 
 def merged_mask(where: Array | None, predictions: Array, axes: tuple[int, ...]) -> Array | None:
     """The mask as [..., pixels]."""
-    if where is None:
-        return None
-    where = jnp.broadcast_to(where, predictions.shape[:-1])
-    return pixels_last(where[..., None], axes)[..., 0]
+    where = _mask_last(where, predictions, axes)
+    return None if where is None else _merged(where, len(axes))[..., 0]
+
+
+def _mask_last(where: Array | None, predictions: Array, axes: tuple[int, ...]) -> Array | None:
+    """The mask with the pixel axes moved as those of the predictions, and an axis for the classes."""
+    return None if where is None else _last(jnp.broadcast_to(where, predictions.shape[:-1])[..., None], axes)
 
 
 def losses(predictions: Array, axes: int) -> jax.ShapeDtypeStruct:
@@ -90,7 +94,8 @@ def options(predictions: Array, where: Array | None, axes: int, **values: Any) -
 
 def examples_mask(where: Array | None, axes: int) -> Array | None:
     """Which examples have a pixel that counts, with an axis for the classes."""
-    return None if where is None else jnp.any(where, axis=tuple(range(-axes, 0)))[..., None]
+    some = _rules.of_examples(where, axes)
+    return None if some is None else some[..., None]
 
 
 def sizes(targets: Array, where: Array | None, axes: int, like: Array) -> Array:

@@ -148,9 +148,9 @@ def masked(where: Any, x: Array, event: int = 0) -> Array:
     return jnp.where(where.reshape(where.shape + (1,) * event), x, jnp.zeros_like(x))
 
 
-def of_examples(where: Any) -> Any:
-    """Which examples count, of a mask over their items, which are on the last axis: those with an item that does."""
-    return None if where is None else jnp.any(where, axis=-1)
+def of_examples(where: Any, event: int = 1) -> Any:
+    """Which examples count, of a mask over their items, on the last `event` axes: those with an item that does."""
+    return None if where is None else jnp.any(where, axis=tuple(range(-min(event, where.ndim), 0)))
 
 
 def harmless(where: Any, x: Any, event: int = 0) -> Any:

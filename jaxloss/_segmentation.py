@@ -302,8 +302,7 @@ def generalized_dice_loss(
             Unbalanced Segmentations, 2017
     """
     predictions, targets, where, axes = _overlap.checked(predictions, targets, axis, where, from_logits)
-    some = _overlap.examples_mask(where, axes)
-    some = None if some is None else some[..., 0]
+    some = _rules.of_examples(where, axes)
     one_each = _overlap.examples(predictions, axes)
     smooth = _rules.harmless(some, _check.option("smooth", smooth, one_each, minimum=0, where=some))
     sums = _overlap.sums(predictions, targets, where, axes, from_logits)

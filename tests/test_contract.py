@@ -400,6 +400,14 @@ def left_out_options(case: Case) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 
 @EVERY
+def test_one_mask_for_all(case: Case) -> None:
+    """A mask broadcasts, from a single number too."""
+    args = tuple(rounded(x, F32) for x in case.draw(rng()))
+    np.testing.assert_allclose(case.loss(*args, where=True), case.loss(*args), rtol=1e-6)
+    np.testing.assert_array_equal(case.loss(*args, where=jnp.array(False)), jnp.zeros_like(case.loss(*args)))
+
+
+@EVERY
 def test_masked_options_change_nothing(case: Case) -> None:
     _, args, _ = example(case, F32)
     where, clean, bad = left_out_options(case)
