@@ -149,8 +149,11 @@ def option(
     bounds = [bound for bound in bounds if bound[1] is not None]
     domain = f"{name} must be " + " and ".join(f"{words} {limit:g}" for words, limit, _ in bounds)
     dtype = jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.dtype(jnp.float32)
-    if not isinstance(value, jax.Array) and any(isinstance(x, jax.Array) for x in jax.tree.leaves(value)):
-        value = array(name, value)
+    if not isinstance(value, jax.Array):
+        try:
+            known = np.asarray(value)
+        except (TypeError, ValueError):  # a list that holds traced numbers, or no array
+            value = array(name, value)
     if isinstance(value, jax.Array):
         x = floating(name, value)
         for _, limit, compare in bounds:
@@ -158,10 +161,6 @@ def option(
         if x.dtype.itemsize > dtype.itemsize:
             x = x.astype(dtype)
     else:
-        try:
-            known = np.asarray(value)
-        except ValueError:
-            raise TypeError(f"{name} must be an array of numbers, got {value!r}") from None
         if known.dtype.kind not in "fiu":
             raise TypeError(f"{name} must be floating point, got {value!r}")
         x = jnp.asarray(known, dtype)

@@ -358,7 +358,7 @@ def alpha_divergence(
     p, y, where = _distributions("predictions", predictions, "targets", targets, axis, where)
     _check.probabilities(p, where)
     of_examples = None if where is None else where[..., 0]
-    rate: Any = _check.option("alpha", alpha, _check.examples(p), minimum=0, maximum=1, where=of_examples)
+    rate = _check.option("alpha", alpha, _check.examples(p), minimum=0, maximum=1, where=of_examples)
     return jnp.sum(_alpha_term(p, y, rate[..., None], where=where), axis=-1)
 
 

@@ -126,7 +126,7 @@ def ms_ssim_loss(
         Wang, Simoncelli and Bovik, Multiscale Structural Similarity for Image Quality Assessment, 2003
     """
     predictions, targets, where = _check.two_images(predictions, targets, where)
-    exponents: Any = _check.option("weights", weights, predictions, minimum=0, shape=np.shape(weights))
+    exponents = _check.option("weights", weights, predictions, minimum=0, shape=np.shape(weights))
     if exponents.ndim != 1 or exponents.size == 0:
         raise ValueError(f"weights must be one number a scale, got shape {exponents.shape}")
     window, c1, c2 = _constants(predictions, data_range, sigma, window_size, k1, k2, where)
@@ -149,8 +149,8 @@ def _constants(
     if not sigma > 0:
         raise ValueError(f"sigma must be above 0, got {sigma}")
     window = np.exp(-0.5 * np.square((np.arange(size) - size // 2) / sigma))
-    scale: Any = _check.option("data_range", data_range, batch, above=0, where=where)
-    ratios: Any = _check.option("k1", k1, batch, above=0, where=where), _check.option("k2", k2, batch, above=0, where=where)
+    scale = _check.option("data_range", data_range, batch, above=0, where=where)
+    ratios = _check.option("k1", k1, batch, above=0, where=where), _check.option("k2", k2, batch, above=0, where=where)
     scale, *ratios = (_rules.harmless(where, x) for x in (scale, *ratios))
     c1, c2 = (jnp.square(k * scale)[..., None, None, None] for k in ratios)
     return jnp.asarray(window / np.sum(window)), c1, c2

@@ -67,7 +67,7 @@ def wasserstein_distance_1d(
             raise ValueError("positions must be None with from_samples=True: they are those of the bins of histograms")
         return _rules.call(_of_samples, predictions, targets, where)
     if positions is not None and jnp.ndim(positions) > 1:  # else it is one number a bin, whichever axis they are on
-        wide: Any = _check.optional("positions", positions, given, of="predictions")
+        wide = _check.option("positions", positions, given, of="predictions")
         positions = jnp.moveaxis(jnp.broadcast_to(wide, given.shape), axis, -1)
     positions = _check.optional("positions", positions, predictions, of="predictions")
     return _rules.call(_of_histograms, predictions, targets, positions, where)
