@@ -219,6 +219,9 @@ def _share_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
     return part, jnp.where(none, 0, (share(y, x) * dx - part * dy) / jnp.where(none, 1, whole))
 
 
+_BLOCK = 64  # numbers that `sums` adds one after another
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def sums(axis: int, *terms: Array) -> tuple[Array, ...]:
     """The sums of several arrays of one shape along an axis, in one pass over what the arrays are computed from.
@@ -238,11 +241,8 @@ def sums(axis: int, *terms: Array) -> tuple[Array, ...]:
     return tuple(jnp.sum(x, axis=axis) for x in lax.reduce(blocks, zeros, add, (axis + 1,)))
 
 
-_BLOCK = 64
-
-
 def _in_blocks(x: Array, axis: int) -> Array:
-    """x with an axis in blocks of at most 64, filled up with 0, that lie along the axis after it."""
+    """x with an axis in blocks of at most `_BLOCK`, filled up with 0, that lie along the axis after it."""
     length = x.shape[axis]
     block = min(length, _BLOCK)
     if length > block:

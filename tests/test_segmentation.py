@@ -353,6 +353,42 @@ def test_memory(loss: Any, most: float) -> None:
     assert step.lower(*shapes).compile().memory_analysis().temp_size_in_bytes < most
 
 
+@pytest.mark.parametrize("pixels", [(13, 11), (257, 255)])
+@pytest.mark.parametrize("loss", [jaxloss.dice_loss, jaxloss.tversky_loss], ids=lambda f: f.__name__)
+def test_a_sum_over_any_number_of_pixels(loss: Any, pixels: tuple[int, int]) -> None:
+    """They are added up by blocks, whatever is left over: within 8 ulp, where one after another they lose hundreds."""
+    z = np.random.default_rng(0).normal(size=(*pixels, 3)).astype(np.float32)
+    t = (z == np.max(z, axis=-1, keepdims=True)).astype(np.float32)
+    step = jax.value_and_grad(lambda z, t: (lambda losses: (jnp.sum(losses), losses))(loss(z, t)), has_aux=True)
+    (_, losses), gradient = step(z, t)
+    with jax.enable_x64(True):
+        (_, want), want_gradient = step(z.astype(np.float64), t.astype(np.float64))
+    np.testing.assert_allclose(losses, want, rtol=8 * 2.0**-24)
+    np.testing.assert_allclose(gradient, want_gradient, rtol=0, atol=8 * 2.0**-24 * np.max(np.abs(want_gradient)))
+
+
+def test_a_gradient_that_only_false_negatives_have() -> None:
+    """Without their weight it is small, and no rest of what false positives have."""
+    z, t = jnp.array([0.0, 0.0, -20.0, -20.0]).reshape(2, 2, 1), jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(2, 2, 1)
+
+    def total(z: Any, t: Any) -> Any:
+        return jnp.sum(jaxloss.tversky_loss(z, t, alpha=1.0, beta=0.0))
+
+    with jax.enable_x64(True):
+        want = jax.grad(total)(z.astype(jnp.float64), t.astype(jnp.float64))
+    np.testing.assert_allclose(jax.grad(total)(z, t), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", ["b, h, w, 3", "h, w, 1", "4, 4, k"])
+def test_sizes_known_only_when_it_runs(sizes: str) -> None:
+    step = jax.jit(jax.grad(lambda z, t: jnp.sum(jaxloss.dice_loss(z, t))))
+    arrays = [jax.ShapeDtypeStruct(jax.export.symbolic_shape(sizes), F32)] * 2
+    exported = jax.export.export(step)(*arrays)
+    shape = {"b, h, w, 3": (2, 5, 4, 3), "h, w, 1": (5, 4, 1), "4, 4, k": (4, 4, 7)}[sizes]
+    z = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.testing.assert_allclose(exported.call(z, z), step(z, z), rtol=1e-5, atol=1e-7)
+
+
 # --- Lovász ---------------------------------------------------------------------------------------------------------
 
 
@@ -489,39 +525,3 @@ def test_detection() -> None:
         assert np.max(jaxloss.iou_loss(end["boxes"], boxes), where=matched, initial=0) < 0.1
         assert np.min(jaxloss.iou_loss(start["boxes"], boxes), where=matched, initial=1) > 0.2
         np.testing.assert_array_equal(end["boxes"][~matched], start["boxes"][~matched])
-
-
-@pytest.mark.parametrize("pixels", [(13, 11), (257, 255)])
-@pytest.mark.parametrize("loss", [jaxloss.dice_loss, jaxloss.tversky_loss], ids=lambda f: f.__name__)
-def test_a_sum_over_any_number_of_pixels(loss: Any, pixels: tuple[int, int]) -> None:
-    """They are added up by blocks, whatever is left over: within 8 ulp, where one after another they lose hundreds."""
-    z = np.random.default_rng(0).normal(size=(*pixels, 3)).astype(np.float32)
-    t = (z == np.max(z, axis=-1, keepdims=True)).astype(np.float32)
-    step = jax.value_and_grad(lambda z, t: (lambda losses: (jnp.sum(losses), losses))(loss(z, t)), has_aux=True)
-    (_, losses), gradient = step(z, t)
-    with jax.enable_x64(True):
-        (_, want), want_gradient = step(z.astype(np.float64), t.astype(np.float64))
-    np.testing.assert_allclose(losses, want, rtol=8 * 2.0**-24)
-    np.testing.assert_allclose(gradient, want_gradient, rtol=0, atol=8 * 2.0**-24 * np.max(np.abs(want_gradient)))
-
-
-def test_a_gradient_that_only_false_negatives_have() -> None:
-    """Without their weight it is small, and no rest of what false positives have."""
-    z, t = jnp.array([0.0, 0.0, -20.0, -20.0]).reshape(2, 2, 1), jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(2, 2, 1)
-
-    def total(z: Any, t: Any) -> Any:
-        return jnp.sum(jaxloss.tversky_loss(z, t, alpha=1.0, beta=0.0))
-
-    with jax.enable_x64(True):
-        want = jax.grad(total)(z.astype(jnp.float64), t.astype(jnp.float64))
-    np.testing.assert_allclose(jax.grad(total)(z, t), want, rtol=1e-5)
-
-
-@pytest.mark.parametrize("sizes", ["b, h, w, 3", "h, w, 1", "4, 4, k"])
-def test_sizes_known_only_when_it_runs(sizes: str) -> None:
-    step = jax.jit(jax.grad(lambda z, t: jnp.sum(jaxloss.dice_loss(z, t))))
-    arrays = [jax.ShapeDtypeStruct(jax.export.symbolic_shape(sizes), F32)] * 2
-    exported = jax.export.export(step)(*arrays)
-    shape = {"b, h, w, 3": (2, 5, 4, 3), "h, w, 1": (5, 4, 1), "4, 4, k": (4, 4, 7)}[sizes]
-    z = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    np.testing.assert_allclose(exported.call(z, z), step(z, z), rtol=1e-5, atol=1e-7)
