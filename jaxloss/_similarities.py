@@ -104,11 +104,13 @@ def row_and_column_pulls(
     def one_block(carry: Array, of_block: Any) -> tuple[Array, Array]:
         rows, of_rows = of_block
         by_similarity = slopes(rows, *of_rows)
-        return carry + product(by_similarity.T, rows[0]), product(by_similarity, columns)
+        # Transposed are the vectors, which are small, and not the block of similarities: on a CPU nearly twice as fast.
+        transposed = lax.optimization_barrier(rows[0].T)
+        return carry + product(transposed, by_similarity), product(by_similarity, columns)
 
     step = jax.checkpoint(one_block, prevent_cse=False)
-    column_bar, row_bar = lax.scan(step, jnp.zeros_like(columns), divided((rows, of_rows), block))
-    return joined(row_bar, len(rows[0])), column_bar
+    column_bar, row_bar = lax.scan(step, jnp.zeros_like(columns.T), divided((rows, of_rows), block))
+    return joined(row_bar, len(rows[0])), column_bar.T
 
 
 def divided(rows: Any, block: Block) -> Any:
