@@ -86,10 +86,11 @@ binary_entropy_slope.defjvps(
 def binary_entropy(z: Array, yes: Array, no: Array) -> Array:
     """yes · log(1 + e^−z) + no · log(1 + e^z) for weights ≥ 0, with 0 · inf = 0: what has no weight may be impossible."""
     a, largest = jnp.abs(z), jnp.finfo(z.dtype).max
-    linear = (step(z) * no + (1 - step(z)) * yes) * jnp.minimum(a, largest)
+    finite = jnp.minimum(a, largest)
+    linear = (step(z) * no + (1 - step(z)) * yes) * finite
     # Where z is infinite, the last term is inf if the side in question has a weight; else it is 0.
     # A label a rounding error above 1 makes `linear` negative.
-    beyond = jnp.minimum(jnp.maximum(a - largest, 0), jnp.maximum(linear, 0)) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
+    beyond = jnp.minimum(a - finite, jnp.maximum(linear, 0)) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
     return linear + (yes + no) * jnp.log1p(jnp.exp(-a)) + beyond
 
 
