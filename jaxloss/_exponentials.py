@@ -76,7 +76,8 @@ def difference_error(x: Array, y: Array, d: Array) -> Array:
 def log_in_parts(x: Array) -> tuple[Array, Array]:
     """log x for x ≥ 1 as a sum: k·log 2 to so few digits that it is exact, and a rest below 0.36, with its small error."""
     _, k = jnp.frexp(lax.stop_gradient(x) * math.sqrt(0.5))
-    return 0.693359375 * k.astype(x.dtype), jnp.log(x / jnp.ldexp(jnp.ones_like(x), k)) - 2.121944400546905827679e-4 * k
+    rest = jnp.log1p(x / jnp.ldexp(jnp.ones_like(x), k) - 1)  # a third closer than the logarithm of the quotient
+    return 0.693359375 * k.astype(x.dtype), rest - 2.121944400546905827679e-4 * k
 
 
 def is_exact(logits: Array, soft_cap: Array | None) -> bool:
@@ -160,30 +161,62 @@ def sum_without(logits: Array, soft_cap: Any, column: Array, shift: Array | None
 
     Then the largest term is 1 and has no error.
     """
+    (sums,), shift = _sums_of_blocks(logits, soft_cap, column, shift, None)
+    return jnp.sum(sums, axis=-1), shift
+
+
+def _sums_of_blocks(
+    logits: Array, soft_cap: Any, column: Array, shift: Array | None, grid: Array | None
+) -> tuple[tuple[Array, ...], Array]:
+    """Of exp(s − shift), without that of one column, the sums of its `_parts` over the blocks, [..., blocks]; the shift."""
     exact = is_exact(logits, soft_cap)
     block = column // _block_size(logits.shape[-1])
     values, columns = _one_block(logits, block)
     is_own = columns == column[..., None]
-    in_parts = values.shape[-1] < logits.shape[-1]
+    in_blocks = values.shape[-1] < logits.shape[-1]
 
     if shift is None:
         highest = jnp.max(jnp.where(is_own, -jnp.inf, values), axis=-1)
-        if in_parts:
+        if in_blocks:
             maxima = _block_maxima(logits)
             highest = jnp.maximum(highest, jnp.max(jnp.where(_is_block(maxima, block), -jnp.inf, maxima), axis=-1))
         shift = scores(highest, soft_cap)
         shift = lax.stop_gradient(jnp.maximum(shift, jnp.finfo(shift.dtype).min))
-    e = shifted_exp(finite(scores(values, soft_cap)), shift[..., None], exact)
-    total = jnp.sum(jnp.where(is_own, 0, e), axis=-1)
-    if not in_parts:
-        return total, shift
+    e = jnp.where(is_own, 0, shifted_exp(finite(scores(values, soft_cap)), shift[..., None], exact))
+    done_again = tuple(jnp.sum(part, axis=-1, keepdims=True) for part in _parts(e, grid))
+    if not in_blocks:
+        return done_again, shift
 
-    of_block = finite(shift)[..., None, None]
-    sums = _by_blocks(jnp.sum, lax.add, 0, lambda x: jnp.exp(scores(x, soft_cap) - of_block), logits)
-    total = total + jnp.sum(jnp.where(_is_block(sums, block), 0, sums), axis=-1)
+    top = finite(shift)
+    sums: list[Array] = []
+    for i, again in enumerate(done_again):
+        # One after the other, lest XLA form the exponentials once for all of them and store them.
+        logits, top, grid, sums = lax.optimization_barrier((logits, top, grid, sums))
+
+        def part(x: Array, i: int = i, top: Array = top, grid: Array | None = grid) -> Array:
+            return _parts(jnp.exp(scores(x, soft_cap) - top[..., None, None]), grid)[i]
+
+        of_blocks = _by_blocks(jnp.sum, lax.add, 0, part, logits)
+        sums.append(jnp.where(_is_block(of_blocks, block), again, of_blocks))
     # Beside a logit of inf the others are 0; if it is one of them, it is all there is. The sums have no guard for that.
     own = jnp.max(jnp.where(is_own, values, -jnp.inf), axis=-1)
-    return jnp.where(shift == jnp.inf, jnp.where(own == jnp.inf, 0, 1).astype(total.dtype), total), shift
+    alone = jnp.where(_is_block(sums[0], block) & (own < jnp.inf)[..., None], jnp.ones_like(sums[0]), 0)
+    infinite = (shift == jnp.inf)[..., None]
+    return tuple(jnp.where(infinite, x, y) for x, y in zip(_parts(alone, grid), sums, strict=True)), shift
+
+
+def _parts(x: Array, grid: Array | None) -> tuple[Array, ...]:
+    """x ≥ 0 as what lies on a grid and a rest, or as it is."""
+    if grid is None:
+        return (x,)
+    high = (x + grid) - grid
+    return high, x - high
+
+
+def _grid(unit: float, dtype: Any) -> Array:
+    """A number whose last digit is the unit: added and taken away again, it rounds to multiples of that."""
+    # As a constant in plain sight it would be folded away.
+    return lax.optimization_barrier(jnp.asarray(1.5 * unit / jnp.finfo(dtype).eps, dtype))
 
 
 def _sum_of_all_but(logits: Array, soft_cap: Any, m: Array, column: Array) -> Array:
@@ -240,17 +273,30 @@ def _exp_and_tangent(logits: Array, soft_cap: Any, m: Array, where: Any, tangent
 
 
 @jax.custom_jvp
-def sum_by_largest(logits: Array, soft_cap: Any, labels: Array) -> tuple[Array, Array]:
-    """Σ exp(s − m') over the classes that are not the label, and m', their maximum, a constant."""
-    return sum_without(logits, soft_cap, labels)
+def sum_by_largest(logits: Array, soft_cap: Any, labels: Array) -> tuple[Array, Array, Array]:
+    """Σ exp(s − m') over the classes that are not the label, what it lost in rounding, and m', their maximum, a constant.
+
+    Each exponential is off by a part of an ulp, and many by less, as they differ; adding them would lose several. On one
+    grid, the large parts of the up to 2,048 terms of a block have an exact sum, on another those of the blocks.
+    """
+    dtype = _rules.wide_dtype(logits)
+    eps = float(jnp.finfo(dtype).eps)
+    (large, small), largest = _sums_of_blocks(logits, soft_cap, labels, None, _grid(2**10 * eps, dtype))
+    total, lost = jnp.zeros_like(largest), jnp.zeros_like(largest)
+    for part in (*_parts(large, _grid(2**22 * eps, dtype)), small):
+        more = jnp.sum(part, axis=-1)
+        total, before = total + more, total
+        lost = lost + difference_error(before, -more, total)
+    return total, lost, largest
 
 
 @sum_by_largest.defjvp
 def _sum_by_largest_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     logits, soft_cap, labels = primals
-    total, largest = sum_by_largest(*primals)
+    total, lost, largest = sum_by_largest(*primals)
     _, ds = _exp_and_tangent(logits, soft_cap, largest, None, tangents)
-    return (total, largest), (jnp.sum(others_exp(logits, soft_cap, labels, largest) * ds, axis=-1), jnp.zeros_like(largest))
+    slope = jnp.sum(others_exp(logits, soft_cap, labels, largest) * ds, axis=-1)
+    return (total, lost, largest), (slope, jnp.zeros_like(lost), jnp.zeros_like(largest))
 
 
 def others_exp(logits: Array, soft_cap: Any, labels: Array, largest: Array) -> Array:

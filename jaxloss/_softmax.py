@@ -315,21 +315,24 @@ def _label_margin_value(logits: Array, labels: Array, soft_cap: Any) -> tuple[Ar
     return _margin_of_sum(logits, labels, soft_cap, *sum_by_largest(logits, soft_cap, labels))
 
 
-def _margin_of_sum(logits: Array, labels: Array, soft_cap: Any, total: Array, largest: Array) -> tuple[Array, Array]:
+def _margin_of_sum(
+    logits: Array, labels: Array, soft_cap: Any, total: Array, lost: Array, largest: Array
+) -> tuple[Array, Array]:
     own, largest = finite(scores(at_label(logits, labels), soft_cap)), finite(largest)
     alone = total == 0
-    high, low = log_in_parts(jnp.where(alone, 1, total))
+    total = jnp.where(alone, 1, total)
+    high, low = log_in_parts(total)
     lead = own - largest
     rest = lead - high
     margin = rest - low
     error = difference_error(own, largest, lead) + difference_error(lead, high, rest) + difference_error(rest, low, margin)
-    error = lax.stop_gradient(error)
+    error = lax.stop_gradient(error - lost / total)
     return jnp.where(alone, jnp.inf, margin), jnp.where(alone | ~jnp.isfinite(error), 0, error)
 
 
 def _label_margin_fwd(logits: Array, labels: Array, soft_cap: Any) -> tuple[Any, Any]:
-    total, largest = sum_by_largest(logits, soft_cap, labels)
-    return _margin_of_sum(logits, labels, soft_cap, total, largest), (logits, labels, soft_cap, total, largest)
+    total, lost, largest = sum_by_largest(logits, soft_cap, labels)
+    return _margin_of_sum(logits, labels, soft_cap, total, lost, largest), (logits, labels, soft_cap, total, largest)
 
 
 def _label_margin_bwd(residuals: Any, cotangents: Any) -> tuple[Array, None, Any]:
@@ -383,7 +386,7 @@ def _margins_bwd(residuals: Any, cotangents: Any) -> tuple[Array, Any]:
     top, m, rest = _top_and_rest(logits, soft_cap)
     is_top = columns_equal(top, logits.shape[-1])
     e = shifted_exp(finite(scores(logits, soft_cap)), m[..., None], is_exact(logits, soft_cap))
-    total, largest = sum_by_largest(logits, soft_cap, top)
+    total, _lost, largest = sum_by_largest(logits, soft_cap, top)
     of_top = jnp.sum(jnp.where(is_top, cotangent, 0), axis=-1)
     from_top = (of_top / jnp.where(total == 0, 1, total))[..., None] * others_exp(logits, soft_cap, top, largest)
     # Each class below the top pulls on all others by its cotangent over the sum of its others.

@@ -274,13 +274,47 @@ def test_softmax_focal_within_8_ulp(gamma: float) -> None:
             z = [mp.mpf(float(v)) for v in row]
             top = max(z[1:])
             e = [mp.exp(v - top) for v in z[1:]]
-            margin = z[0] - top - mp.log(mp.fsum(e))
-            true, slope_by_margin, _ = focal_terms(margin, gamma)
+            total = mp.fsum(e)
+            true, slope_by_margin, _ = focal_terms(z[0] - top - mp.log(total), gamma)
             assert ulps(value, true) <= 8, (row, value)
-            want = [slope_by_margin, *(-slope_by_margin * v / mp.fsum(e) for v in e)]
+            want = [slope_by_margin, *(-slope_by_margin * v / total for v in e)]
             unit = mp.mpf(2) ** -23 * max(abs(v) for v in want)
             for got, component in zip(gradient, want, strict=True):
                 assert abs(mp.mpf(float(got)) - component) <= 8 * unit + 128 * TINY, row
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
+@pytest.mark.parametrize("classes", [4, 1000, 1009])
+def test_softmax_focal_of_thousands_of_rows_within_9_ulp(classes: int, soft: bool) -> None:
+    """And within 12 for soft labels. Beside float64, at the highest γ, by whose rounding errors count the most."""
+    gamma, rng = 5.0, np.random.default_rng(classes)
+    rows = np.concatenate([scale * rng.normal(size=(1000, classes)) for scale in (1, 1, 5)])
+    labels = rng.integers(0, classes, len(rows))
+    at_label = np.arange(len(rows)), labels
+    rows[at_label] += np.repeat([2, 10, 20], 1000)
+    rows = rows.astype(np.float32)
+    targets = jax.nn.one_hot(labels, classes) if soft else jnp.asarray(labels)
+    loss = jaxloss.softmax_focal_loss if soft else jaxloss.softmax_focal_loss_with_integer_labels
+    values, pullback = jax.vjp(lambda x: loss(x, targets, gamma=gamma), jnp.asarray(rows))
+    got, gradient = (np.asarray(x, np.float64) for x in (values, *pullback(jnp.ones(len(rows)))))
+
+    others = rows.astype(np.float64)
+    others[at_label] = -np.inf
+    top = np.max(others, axis=-1, keepdims=True)
+    e = np.exp(others - top)
+    total = np.sum(e, axis=-1, keepdims=True)
+    margin = rows[at_label] - (top + np.log(total))[:, 0]
+    entropy, mistake = np.logaddexp(0, -margin), np.exp(-np.logaddexp(0, margin))
+    true = mistake**gamma * entropy
+    slope_by_margin = -(mistake**gamma) * (mistake + gamma * np.exp(-entropy) * entropy)
+    want = -slope_by_margin[:, None] * e / total
+    want[at_label] = slope_by_margin
+
+    normal = true > 1e-29  # below, the corrections are flushed to 0
+    bound = 12 if soft else 9
+    assert np.max((np.abs(got - true) / np.spacing(true.astype(np.float32)))[normal]) <= bound
+    unit = 2.0**-23 * np.max(np.abs(want), axis=-1, keepdims=True)
+    assert np.max((np.abs(gradient - want) / unit)[normal]) <= 8
 
 
 SIXTEEN_BIT: list[tuple[Any, dict[str, Any], Any, Any, float]] = [
