@@ -71,9 +71,10 @@ def _sides(z: Array, y: Array) -> tuple[Array, Array, Array, Array, Array]:
     label is sure, it is divided by e, to be 1. All without a select, and in few operations: XLA's CPU backend pays for each.
     """
     positive, e = _numerics.step(z), jnp.exp(-jnp.abs(z))
-    differs = jnp.abs(positive - y)
-    sure = 1 - jnp.minimum(differs * jnp.finfo(z.dtype).max, 1)
-    return 2 * positive - 1, e, differs, sure, jnp.maximum((1 - differs) * e + differs, sure)
+    sign = 2 * positive - 1
+    differs = sign * (positive - y)
+    sure = 1 - _numerics.step(differs)
+    return sign, e, differs, sure, jnp.maximum((1 - differs) * e + differs, sure)
 
 
 def _minus_log_mistake(z: Array, y: Array) -> tuple[Array, Array]:
@@ -140,7 +141,8 @@ def _entropy(z: Array, y: Array) -> Array:
     finite = jnp.minimum(a, largest)
     linear = differs * finite
     # Where z is infinite, the last term is inf if the label differs; else it is 0.
-    beyond = jnp.minimum(a - finite, linear)
+    # A label a rounding error above 1 makes `linear` negative.
+    beyond = jnp.minimum(a - finite, jnp.maximum(linear, 0))
     return linear + jnp.log1p(e) + beyond * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
 
 
