@@ -5,6 +5,8 @@ Stirling's main terms join the others in an entropy ≥ 0, `half_deviance`, so t
 cancel.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -69,7 +71,7 @@ def _poisson(rate: Array, y: Array) -> Array:
 
 @partials(lambda rate, y: _special.excess(y, rate, y - rate), lambda rate, y: -jnp.log(rate))
 def _poisson_kernel(rate: Array, y: Array) -> Array:
-    return rate - _numerics.xlogy(y, rate)
+    return rate - _numerics.xlogy(y, jnp.minimum(rate, jnp.finfo(rate.dtype).max))
 
 
 @partials(lambda x, y: jnp.exp(x) - y, lambda x, y: _special.digamma(y + 1) - x)
@@ -80,13 +82,19 @@ def _poisson_of_log(x: Array, y: Array) -> Array:
     inner, none = jnp.where(usual, rate, 1), y == 0
     # At y = 0, where the logarithm of y would make NaN of it, the slope of log Γ(y + 1).
     log_y = jnp.where(none, -np.euler_gamma, jnp.log(jnp.where(none, 1, y)) - 1)
-    beyond = rate + y * (log_y - jnp.where(none, _numerics.within_range(x), x)) + _special.stirling_excess(y)
+    beyond = rate + y * (log_y - _below_rate(x, y)) + _special.stirling_excess(y)
     return jnp.where(usual, _special.poisson(y, inner, y - inner), beyond)
+
+
+def _below_rate(x: Array, y: Array) -> Array:
+    """The log-rate x, no higher than where the rate is inf anyway; finite for y = 0, since 0 · inf is 0."""
+    x = jnp.minimum(x, 2 * math.log(jnp.finfo(x.dtype).max))
+    return jnp.where(y == 0, _numerics.within_range(x), x)
 
 
 @partials(lambda x, y: jnp.exp(x) - y, lambda x, y: -x)
 def _poisson_kernel_of_log(x: Array, y: Array) -> Array:
-    return jnp.exp(x) - y * jnp.where(y == 0, _numerics.within_range(x), x)
+    return jnp.exp(x) - y * _below_rate(x, y)
 
 
 def negative_binomial_nll(
@@ -338,12 +346,23 @@ def _nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
 _FEW, _MANY = _nodes(5), _nodes(10)
 
 
-def _power_difference(y: Array, mean: Array, c: Array) -> Array:
-    """(y^c − m^c)/c, and log(y/m) for c = 0, for y, m > 0."""
-    v = c * _special.log_ratio(y, mean, y - mean)
+def _unless_zero(power: Array, factor: Array) -> Array:
+    """A power that a factor is to be multiplied with, where 0 · inf is 0."""
+    return jnp.where((factor == 0) & (power == jnp.inf), 0, power)
+
+
+def _power_difference(y: Array, mean: Array, c: Array, factor: Array | float = 1.0) -> Array:
+    """factor · (y^c − m^c)/c, and factor · log(y/m) for c = 0, for y, m > 0.
+
+    By the roots of the powers: the powers may be out of range where their products are not.
+    """
+    log_ratio, root, other = _special.log_ratio(y, mean, y - mean), y ** (0.5 * c), mean ** (0.5 * c)
+    v = c * log_ratio
     near = jnp.abs(v) < 1
-    close = mean**c * _special.log_ratio(y, mean, y - mean) * _numerics.expm1_ratio(jnp.where(near, v, 0))
-    return jnp.where(near, close, (y**c - mean**c) / jnp.where(near, 1, c))
+    of_mean = _unless_zero(other, log_ratio)
+    close = (factor * of_mean) * (of_mean * log_ratio) * _numerics.expm1_ratio(jnp.where(near, v, 0))
+    far = ((factor * root) * root - (factor * other) * other) / jnp.where(near, 1, c)
+    return jnp.where(near, close, far)
 
 
 def _cases(mean: Array, y: Array, p: Array) -> tuple[Array, Array, Array, Array]:
@@ -356,7 +375,7 @@ def _cases(mean: Array, y: Array, p: Array) -> tuple[Array, Array, Array, Array]
 def _tweedie_by_prediction(predictions: Array, targets: Array, p: Array) -> Array:
     square, _, mean, _ = _cases(predictions, targets, p)
     r = predictions - targets
-    return 2 * jnp.where(square, r, r / mean * mean ** (1 - p))
+    return 2 * jnp.where(square, r, r / mean * _unless_zero(mean ** (1 - p), r))
 
 
 def _slope_at_zero(mean: Array, p: Array) -> Array:
@@ -378,9 +397,9 @@ def _tweedie(predictions: Array, targets: Array, p: Array) -> Array:
     t = jnp.where(near, y - mean, 0) / mean
     tau, weight = (_special.along_new_axis(x, t) for x in (_MANY if t.dtype == jnp.float64 else _FEW))
     integral = jnp.sum(weight * jnp.exp(-p * jnp.log1p(tau * t)), axis=0)
-    close = (y - mean) * t * mean ** (1 - p) * integral
+    close = t * t * mean ** (2 - p) * integral
     apart, other = jnp.where(near, 1, y), jnp.where(near, 2, mean)
-    far = apart * _power_difference(apart, other, 1 - p) - _power_difference(apart, other, 2 - p)
+    far = _power_difference(apart, other, 1 - p, apart) - _power_difference(apart, other, 2 - p)
     below = jnp.where(p < 2, 2 - p, 1)
     at_zero = jnp.where(p < 2, mean**below / below, jnp.inf)
     # Its derivatives by a tiny mean are out of range, though none of the loss's.

@@ -53,7 +53,7 @@ def half_deviance(x: Array, e: Array, difference: Array) -> Array:
     v, near = _part(x, e, difference)
     square = v * v
     rest = _numerics.polynomial(_series(10, 24, x.dtype, lambda j: 1 / (2 * j + 3)), square)
-    close = v * (difference + 2 * x * (square * rest))
+    close = v * (difference + x * (2 * square * rest))
     apart = x * log_ratio(jnp.where(x > 0, x, 1), e, difference) - difference
     return jnp.where(x == 0, e, jnp.where(near, close, apart))
 
@@ -71,8 +71,8 @@ def log_ratio(x: Array, e: Array, difference: Array) -> Array:
 
 
 def excess(x: Array, e: Array, difference: Array) -> Array:
-    """(e − x)/e, which is 1 for x = 0, whatever e."""
-    none, usable = x == 0, (e > 0) & (e < jnp.inf)
+    """(e − x)/e, which is 1 for x = 0, whatever e, and for an infinite e."""
+    none, usable = (x == 0) | (e == jnp.inf), (e > 0) & (e < jnp.inf)
     at_zero = 1 - jnp.where(usable, _numerics.ratio(x, jnp.where(usable, e, 1)), 0)
     return jnp.where(none, at_zero, -difference / jnp.where(none, 1, e))
 

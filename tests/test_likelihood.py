@@ -3,6 +3,7 @@
 A log-density is a sum of terms of either sign, so that the bounds are in units of the last place of the largest term.
 """
 
+import functools
 import itertools
 import types
 from collections.abc import Callable, Mapping
@@ -420,3 +421,34 @@ def test_second_derivatives_at_any_scale(loss: Any) -> None:
         there = inside & (np.abs(true) < 1e37)
         assert np.sum(there) > 50
         np.testing.assert_allclose(ours[there], true[there], rtol=1e-5, atol=1e-30)
+
+
+def test_poisson_at_the_ends_of_the_range() -> None:
+    large = jnp.array([3e38], jnp.float32)
+    np.testing.assert_allclose(jaxloss.poisson_nll(large, large, log_rate=False), 0.5 * np.log(2 * np.pi * 3e38), rtol=1e-6)
+    for full in (True, False):
+        of_rates = functools.partial(jaxloss.poisson_nll, log_rate=False, full=full)
+        for y in (0.0, 3.0):
+            value, slope = jax.value_and_grad(of_rates)(jnp.inf, y)
+            assert (value, slope) == (jnp.inf, 1)
+            for x in (100.0, 3e38, jnp.inf):
+                assert jaxloss.poisson_nll(x, y, full=full) == jnp.inf
+
+
+def test_tweedie_where_a_power_is_out_of_range() -> None:
+    """At p = 3 the deviance is (y − m)²/(m² y)."""
+    mean, y = jnp.array([1.0, 1e-30, 1e-30, 1e-30, 1e30]), jnp.array([1e-30, 2e-30, 1e-30, 1.1e-30, 1e-5])
+    deviances, pullback = jax.vjp(lambda *at: jaxloss.tweedie_deviance(*at, power=3.0), mean, y)
+    np.testing.assert_allclose(deviances, [1e30, 5e29, 0, 1e28 / 1.1, 1e5], rtol=2e-6)
+    by_mean, by_target = pullback(jnp.ones(5))
+    np.testing.assert_array_equal(by_mean[1:4], [-jnp.inf, 0, -jnp.inf])
+    np.testing.assert_allclose(np.asarray(by_target)[[0, 2, 4]], [-jnp.inf, 0, -1e10], rtol=1e-6)
+    of_mean = jax.grad(lambda m: jax.grad(jaxloss.tweedie_deviance, 1)(m, 1e-10, power=3.0))
+    np.testing.assert_allclose(of_mean(1.0), -2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.5, 2.0, 3.0])
+def test_tweedie_is_curved_at_its_minimum(power: float) -> None:
+    """Near y = m the deviance is (y − m)²/m^p."""
+    curvature = jax.hessian(lambda at: jaxloss.tweedie_deviance(*at, power=power))(jnp.array([2.0, 2.0]))
+    np.testing.assert_allclose(curvature, 2 * np.array([[1, -1], [-1, 1]]) / 2.0**power, rtol=1e-5)
