@@ -56,6 +56,15 @@ def test_memory_of_the_options(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_memory_of_the_softmax_focal_loss(dtype: Any) -> None:
+    """Its sums, in two passes over the logits, store neither the exponentials nor their parts."""
+    logits, labels = jax.ShapeDtypeStruct((2048, 8192), dtype), jax.ShapeDtypeStruct((2048,), jnp.int32)
+    loss = jaxloss.softmax_focal_loss_with_integer_labels
+    for f in (value_and_grad(loss), lambda z, y: jnp.mean(loss(z, y))):
+        assert temporary_bytes(f, logits, labels) < 0.12 * 2048 * 8192 * 4
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
 @pytest.mark.parametrize(
     "loss", [jaxloss.sigmoid_binary_cross_entropy, jaxloss.sigmoid_focal_loss, jaxloss.log_cosh, jaxloss.huber_loss]
 )
