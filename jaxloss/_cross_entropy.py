@@ -416,6 +416,10 @@ def nll_with_integer_labels(
     """
     scores, labels, where = _check.scores_and_classes("log_predictions", log_predictions, labels, axis, where)
     weights = _check.optional("class_weights", class_weights, scores, minimum=0, shape=scores.shape[-1:])
+    return _rules.compiled(_nll_of_label, scores, labels, weights, where)
+
+
+def _nll_of_label(scores: Array, labels: Array, weights: Any, where: Any) -> Array:
     chosen, invalid = _softmax.pick(scores, labels, where)
     weight = 1 + invalid if weights is None else _softmax.weight_of(weights, labels, invalid) + invalid
     return _negative_product(weight, chosen, where=where)

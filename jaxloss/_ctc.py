@@ -161,7 +161,7 @@ def problem(
     )
     _check.run_time(counts[..., 1:] <= counts[..., :-1], "label_paddings must be to the right of the labels")
     invalid = jnp.where(jnp.any(counts & ~inside, axis=-1), jnp.nan, 0).astype(_rules.wide_dtype(logits))
-    states = jnp.concatenate([jnp.where(inside, labels, 0), jnp.full((*batch, 1), blank_id, labels.dtype)], axis=-1)
+    states = jnp.pad(jnp.where(inside, labels, 0), [(0, 0)] * len(batch) + [(0, 1)], constant_values=blank_id)
     lengths = jnp.sum(counts, axis=-1, dtype=jnp.int32)
     whole = (logits, live, states.astype(jnp.int32), lengths, invalid)
     return tuple(x.reshape(math.prod(batch), *x.shape[len(batch) :]) for x in whole), tuple(batch), where

@@ -276,7 +276,7 @@ def _exp_and_tangent(logits: Array, soft_cap: Any, m: Array, where: Any, tangent
 def sum_by_largest(logits: Array, soft_cap: Any, labels: Array) -> tuple[Array, Array, Array]:
     """Σ exp(s − m') over the classes that are not the label, what it lost in rounding, and m', their maximum, a constant.
 
-    Each exponential is off by a part of an ulp, and many by less, as they differ; adding them would lose several. On one
+    The exponentials are within an ulp, and on average off by less; to add them up plainly would lose several. On one
     grid, the large parts of the up to 2,048 terms of a block have an exact sum, on another those of the blocks.
     """
     dtype = _rules.wide_dtype(logits)

@@ -1,12 +1,10 @@
 """The head of a language model and its loss in one: hidden states against a vocabulary, without the logits."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jaxloss import _check, _linear, _linear_divergence, _linear_entropy, _linear_mean, _linear_softmax, _rules
@@ -87,7 +85,7 @@ def linear_softmax_cross_entropy(
     hidden, weight, labels, logits, where = _tokens(hidden, weight, labels, vocab_first, axis_name, where)
     options = _options(logits, bias, label_smoothing, class_weights, z_loss, soft_cap, temperature, where)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
-    return _compiled(_cross_entropy, _spec(hidden), hidden, weight, labels, *options, where, blocks)
+    return _rules.compiled(_cross_entropy, hidden, weight, labels, *options, where, blocks)
 
 
 def mean_linear_softmax_cross_entropy(
@@ -163,7 +161,7 @@ def mean_linear_softmax_cross_entropy(
     rows = _linear_mean.token_blocks(block_size, labels.size, logits.shape[-1])
     blocks = Blocks(1, logits.shape[-1], vocab_first, axis_name)
     batch = _linear_mean.Batch(batch_axis_name)
-    return _compiled(_mean, PartitionSpec(), hidden, weight, labels, factor, *options, where, blocks, rows, batch)
+    return _rules.compiled(_mean, hidden, weight, labels, factor, *options, where, blocks, rows, batch)
 
 
 def token_log_probs(
@@ -223,7 +221,7 @@ def token_log_probs(
     bias, soft_cap, temperature = _head_options(logits, bias, soft_cap, temperature, where)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
     options = bias, soft_cap, temperature, where, blocks
-    return _compiled(_log_probs, (_spec(hidden),) * 3, hidden, weight, labels, *options)
+    return _rules.compiled(_log_probs, hidden, weight, labels, *options)
 
 
 def _log_probs(
@@ -287,7 +285,7 @@ def token_entropy(
     where = _check.mask(where, logits.shape[:-1], "the tokens")
     bias, soft_cap, temperature = _head_options(logits, bias, soft_cap, temperature, where)
     blocks = _blocks(block_size, logits, hidden, vocab_first, axis_name)
-    return _compiled(_entropy, _spec(hidden), hidden, weight, bias, soft_cap, temperature, where, blocks)
+    return _rules.compiled(_entropy, hidden, weight, bias, soft_cap, temperature, where, blocks)
 
 
 def _entropy(hidden: Array, weight: Array, bias: Any, soft_cap: Any, temperature: Any, where: Any, blocks: Blocks) -> Array:
@@ -371,27 +369,12 @@ def linear_softmax_kl_divergence(
     wider = max(hidden, teacher_hidden, key=lambda x: x.shape[-1])
     blocks, teacher_blocks = (_blocks(block_size, logits, wider, x, axis_name) for x in (vocab_first, teacher_first))
     heads = (hidden, weight, *options), (teacher_hidden, teacher_weight, *teacher_options)
-    return _compiled(_divergence, _spec(hidden), *heads, where, (blocks, teacher_blocks))
+    return _rules.compiled(_divergence, *heads, where, (blocks, teacher_blocks))
 
 
 def _divergence(student: Any, teacher: Any, where: Any, blocks: tuple[Blocks, Blocks]) -> Array:
     student, teacher = (_linear.Head(x, w, *(_rules.wide(y, x, w) for y in rest)) for x, w, *rest in (student, teacher))
     return _rules.call(_linear_divergence.divergence, student, teacher, where, blocks, apart=blocks[0].axis_name)
-
-
-def _compiled(core: Callable[..., Any], spec: Any, *args: Any) -> Any:
-    """`core(*args)`, compiled. On a mesh with explicit axes, it is left to XLA to divide the work, as on any other."""
-    meshes = [jax.typeof(x).sharding.mesh for x in jax.tree.leaves(args)]
-    mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
-    if mesh is None:
-        return _rules.compiled(core, *args)
-    with jax.sharding.use_abstract_mesh(mesh):
-        return jax.sharding.auto_axes(core, out_sharding=spec)(*args)
-
-
-def _spec(hidden: Array) -> PartitionSpec:
-    """How the tokens are divided over the explicit axes of a mesh."""
-    return PartitionSpec(*jax.typeof(hidden).sharding.spec[: hidden.ndim - 1])
 
 
 def _tokens(

@@ -227,11 +227,11 @@ _BLOCK = 64  # numbers that `sums` adds one after another
 def sums(axis: int, *terms: Array) -> tuple[Array, ...]:
     """The sums of several arrays of one shape along an axis, in one pass over what the arrays are computed from.
 
-    By blocks, and then of the blocks: the pass adds one number after another, and so the rounding errors. Of an axis of
-    unknown length, or one divided over the devices of an explicit mesh, there are no blocks.
+    By blocks, and then of the blocks: the pass adds one number after another, and so the rounding errors. An axis of
+    unknown length has no blocks.
     """
     axis %= terms[0].ndim
-    if not isinstance(terms[0].shape[axis], int) or jax.typeof(terms[0]).sharding.spec[axis] is not None:
+    if not isinstance(terms[0].shape[axis], int):
         return tuple(jnp.sum(x, axis=axis) for x in terms)
     blocks = tuple(_in_blocks(x, axis) for x in terms)
     zeros = tuple(jnp.zeros((), x.dtype) for x in terms)

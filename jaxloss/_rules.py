@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array
 
 P = ParamSpec("P")
@@ -50,10 +51,35 @@ def autodiff(function: Callable[P, T]) -> Callable[P, T]:
     return without_rules
 
 
-@functools.partial(jax.jit, static_argnums=0, inline=True)
 def compiled(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, compiled: an eager call gets many times cheaper. Inside an outer jit it is inlined."""
+    """`function(*args)`, compiled: an eager call gets many times cheaper. Inside an outer jit it is inlined.
+
+    Where arguments are divided over explicit axes of a mesh, it is left to XLA to divide the work, as on other meshes.
+    """
+    divided = [x for x in map(jax.typeof, jax.tree.leaves(args)) if _is_divided(x)]
+    if not divided:
+        return _compiled(function, *args)
+    whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), args)
+    data = max(divided, key=lambda x: x.ndim)
+
+    def spec(result: Any) -> PartitionSpec:
+        """That of the data, as far as a result has their leading axes."""
+        sizes = zip(result.shape, data.shape, data.sharding.spec, strict=False)
+        return PartitionSpec(*(axis if size == of_data else None for size, of_data, axis in sizes))
+
+    specs = jax.tree.map(spec, jax.eval_shape(function, *whole))
+    with jax.sharding.use_abstract_mesh(data.sharding.mesh):
+        return jax.sharding.auto_axes(function, out_sharding=specs)(*args)
+
+
+@functools.partial(jax.jit, static_argnums=0, inline=True)
+def _compiled(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
+
+
+def _is_divided(kind: Any) -> bool:
+    """Whether an array of this type is divided over explicit axes of a mesh."""
+    return AxisType.Explicit in kind.sharding.mesh.axis_types and any(axis is not None for axis in kind.sharding.spec)
 
 
 def call(rule: Callable[..., Any], *args: Any, apart: Any = None) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cases import CASES, OTHERS, Case, differentiable, rounded
 from jax.experimental import checkify
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxloss
 
@@ -473,6 +473,31 @@ def test_sharding_changes_nothing(case: Case) -> None:
     spec = PartitionSpec("batch")
     mapped = jax.shard_map(local, mesh=mesh, in_specs=(spec,) * len(big), out_specs=PartitionSpec())
     chex.assert_trees_all_close(jax.jit(jax.value_and_grad(mapped))(*placed), want, rtol=1e-5, atol=1e-6)
+
+
+@EVERY
+def test_explicit_mesh_changes_nothing(case: Case) -> None:
+    """Its types alone are looked at, but for losses that couple the examples."""
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Explicit,))
+    loss, args, values = example(case, F32, case.options[0])
+    data = tuple(np.concatenate([x] * 8)[:8] for x in args[: case.batched])
+    if case.among == 0:  # no two of them are the same
+        grown = (1 + 0.01 * np.arange(8, dtype=np.float32)).reshape
+        data = tuple(x * grown(8, *[1] * (x.ndim - 1)) if is_float(x) else x for x in data)
+    # every option that is not laid out for some other number of examples
+    of_all = {k: v for k, v in every_option(case).items() if v.ndim == 0 or k == "class_weights"}
+
+    def total(*data: Any, loss: Any = case.loss, values: Any = of_all) -> Any:
+        return jnp.sum(loss(*data, *args[case.batched :], **values))
+
+    rows = NamedSharding(mesh, PartitionSpec("batch"))
+    placed = [jax.device_put(x, rows) for x in data]
+    for step in (jax.grad(total), jax.grad(functools.partial(total, loss=loss, values=values))):
+        slope = jax.eval_shape(step, *placed)
+        assert slope.sharding.spec[0] == "batch"
+    if case.among == 0:
+        got, want = (jax.jit(jax.value_and_grad(total))(*x) for x in (placed, data))
+        chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-6)
 
 
 @EVERY
