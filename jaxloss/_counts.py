@@ -71,7 +71,7 @@ def _poisson(rate: Array, y: Array) -> Array:
 
 @partials(lambda rate, y: _special.excess(y, rate, y - rate), lambda rate, y: -jnp.log(rate))
 def _poisson_kernel(rate: Array, y: Array) -> Array:
-    return rate - _numerics.xlogy(y, jnp.minimum(rate, jnp.finfo(rate.dtype).max))
+    return rate - _numerics.xlogy(y, _numerics.within_range(rate))
 
 
 @partials(lambda x, y: jnp.exp(x) - y, lambda x, y: _special.digamma(y + 1) - x)

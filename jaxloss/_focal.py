@@ -136,14 +136,8 @@ _focus.defjvps(
 @jax.custom_jvp
 def _entropy(z: Array, y: Array) -> Array:
     """The cross-entropy; 0 · inf is 0. `_numerics.binary_entropy` in the terms of `_focus`, which XLA then forms once."""
-    a, largest = jnp.abs(z), jnp.finfo(z.dtype).max
     _, e, differs, *_ = _sides(z, y)
-    finite = jnp.minimum(a, largest)
-    linear = differs * finite
-    # Where z is infinite, the last term is inf if the label differs; else it is 0.
-    # A label a rounding error above 1 makes `linear` negative.
-    beyond = jnp.minimum(a - finite, jnp.maximum(linear, 0))
-    return linear + jnp.log1p(e) + beyond * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
+    return _numerics.times_distance(differs, jnp.abs(z)) + jnp.log1p(e)
 
 
 _entropy.defjvps(

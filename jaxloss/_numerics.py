@@ -68,6 +68,16 @@ def step(x: Array) -> Array:
     return lax.stop_gradient(jnp.minimum(jnp.maximum(x, 0) * jnp.finfo(x.dtype).max, 1))
 
 
+def times_distance(weight: Array, a: Array) -> Array:
+    """weight · a for a ≥ 0, with 0 · inf = 0, and with inf for a weight above 0 at inf; without a select."""
+    limits = jnp.finfo(a.dtype)
+    finite = jnp.minimum(a, limits.max)
+    product = weight * finite
+    # Where a is infinite, the product, to become inf; else 0. A label a rounding error above 1 makes that negative.
+    beyond = jnp.minimum(a - finite, jnp.maximum(product, 0))
+    return product + beyond * 2.0 ** (limits.maxexp - 8)
+
+
 @jax.custom_jvp
 def binary_entropy_slope(z: Array, yes: Array, no: Array) -> Array:
     """no · σ(z) − yes · σ(−z), from one exponential and one division."""
@@ -85,13 +95,9 @@ binary_entropy_slope.defjvps(
 @jax.custom_jvp
 def binary_entropy(z: Array, yes: Array, no: Array) -> Array:
     """yes · log(1 + e^−z) + no · log(1 + e^z) for weights ≥ 0, with 0 · inf = 0: what has no weight may be impossible."""
-    a, largest = jnp.abs(z), jnp.finfo(z.dtype).max
-    finite = jnp.minimum(a, largest)
-    linear = (step(z) * no + (1 - step(z)) * yes) * finite
-    # Where z is infinite, the last term is inf if the side in question has a weight; else it is 0.
-    # A label a rounding error above 1 makes `linear` negative.
-    beyond = jnp.minimum(a - finite, jnp.maximum(linear, 0)) * 2.0 ** (jnp.finfo(z.dtype).maxexp - 8)
-    return linear + (yes + no) * jnp.log1p(jnp.exp(-a)) + beyond
+    a = jnp.abs(z)
+    linear = times_distance(step(z) * no + (1 - step(z)) * yes, a)
+    return linear + (yes + no) * jnp.log1p(jnp.exp(-a))
 
 
 binary_entropy.defjvps(
