@@ -67,11 +67,17 @@ def over_blocks(step: Callable[[Any, Any, int], Any], carry: Any, classes: int, 
     return carry
 
 
+def striped(x: Array, blocks: Blocks, axis: int = -1) -> Array:
+    """An array with its axis of classes as two, [stripes, classes of a stripe]."""
+    axis = axis % x.ndim
+    before, classes, behind = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    return x.reshape(*before, blocks.stripes, classes // blocks.stripes, *behind)
+
+
 def taken(x: Array, start: Any, columns: int, blocks: Blocks) -> Array:
     """The block of an array [..., V] that has these columns of each stripe."""
-    *batch, classes = x.shape
-    parts = x.reshape(*batch, blocks.stripes, classes // blocks.stripes)
-    return lax.dynamic_slice_in_dim(parts, start, columns, axis=-1).reshape(*batch, blocks.stripes * columns)
+    block = lax.dynamic_slice_in_dim(striped(x, blocks), start, columns, axis=-1)
+    return block.reshape(*x.shape[:-1], blocks.stripes * columns)
 
 
 def taken_or_none(x: Any, start: Any, columns: int, blocks: Blocks) -> Any:
@@ -79,37 +85,32 @@ def taken_or_none(x: Any, start: Any, columns: int, blocks: Blocks) -> Any:
     return None if x is None else taken(x, start, columns, blocks)
 
 
-def put(x: Array, block: Array, start: Any, columns: int, blocks: Blocks) -> Array:
-    """The array [..., V] with its block replaced."""
-    *batch, classes = x.shape
-    parts = x.reshape(*batch, blocks.stripes, classes // blocks.stripes)
-    block = block.astype(x.dtype).reshape(*batch, blocks.stripes, columns)
-    return lax.dynamic_update_slice_in_dim(parts, block, start, axis=-1).reshape(x.shape)
+def put(parts: Array, block: Array, start: Any, columns: int) -> Array:
+    """An array [..., V], striped, with its block replaced."""
+    block = block.astype(parts.dtype).reshape(*parts.shape[:-1], columns)
+    return lax.dynamic_update_slice_in_dim(parts, block, start, axis=-1)
 
 
 def taken_weight(weight: Array, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Array:
-    """The block of the weight, [D, columns], whichever axis of it comes first."""
+    """The block of the weight, in its own layout: [D, columns], or [columns, D]."""
     # On CPU, XLA would widen a 16-bit weight as a whole, ahead of the loop. Not where the weight depends on the step.
     weight, start = lax.optimization_barrier((weight, start))
-    if not blocks.vocab_first:
-        return taken(weight, start, columns, blocks).astype(dtype)
-    classes, dim = weight.shape
-    parts = weight.reshape(blocks.stripes, classes // blocks.stripes, dim)
-    block = lax.dynamic_slice_in_dim(parts, start, columns, axis=1).reshape(blocks.stripes * columns, dim)
-    return transposed(block).astype(dtype)
+    axis = class_axis(blocks)
+    block = lax.dynamic_slice_in_dim(striped(weight, blocks, axis), start, columns, axis + 1)
+    shape = list(weight.shape)
+    shape[axis] = blocks.stripes * columns
+    return block.reshape(shape).astype(dtype)
 
 
-def put_weight(weight: Array, block: Array, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Array:
-    """The weight with its block, given as [D, columns], replaced; the weight may be the bits of one of this dtype."""
+def put_weight(parts: Array, block: Array, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Array:
+    """The weight, striped, with its block, [D, columns], replaced; it may be the bits of a weight of this dtype."""
     block = block.astype(dtype)
-    if weight.dtype != dtype:
-        block = lax.bitcast_convert_type(block, weight.dtype)
+    if parts.dtype != dtype:
+        block = lax.bitcast_convert_type(block, parts.dtype)
     if not blocks.vocab_first:
-        return put(weight, block, start, columns, blocks)
-    classes, dim = weight.shape
-    parts = weight.reshape(blocks.stripes, classes // blocks.stripes, dim)
-    block = transposed(block).reshape(blocks.stripes, columns, dim)
-    return lax.dynamic_update_slice_in_dim(parts, block, start, axis=1).reshape(weight.shape)
+        return put(parts, block, start, columns)
+    block = transposed(block).reshape(blocks.stripes, columns, parts.shape[2])
+    return lax.dynamic_update_slice_in_dim(parts, block, start, axis=1)
 
 
 def places(start: Any, columns: int, classes: int, blocks: Blocks) -> Array:
@@ -158,10 +159,15 @@ def token_sum(x: Array) -> Array:
     return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
 
 
-@functools.partial(jnp.vectorize, signature="(k),()->(k)")
-def without(z: Array, place: Array) -> Array:
-    """−inf at the place. In place: on CPU, a select would keep XLA from fusing the sums over what is left."""
-    return z.at[place].set(-jnp.inf, mode="drop")
+@functools.partial(jnp.vectorize, signature="(k),(),()->(k)")
+def replaced(z: Array, place: Array, value: Array) -> Array:
+    """Another value at the place, if there is such a place. In place where the value hangs on all that reads z."""
+    return z.at[place].set(value, mode="drop")
+
+
+def without(z: Array, place: Array, own: Array) -> Array:
+    """−inf at the place, where z was `own`. On CPU, a select would keep XLA from fusing the sums over what is left."""
+    return replaced(z, place, jnp.minimum(lax.stop_gradient(own), -jnp.inf))
 
 
 # --- Products -------------------------------------------------------------------------------------------------------
@@ -192,9 +198,14 @@ def product(a: Array, b: Array, along_a: tuple[int, ...] = (-1,), along_b: tuple
     return lax.dot_general(a, b, (contracted, ((), ())), precision=precision, preferred_element_type=dtype)
 
 
-def by_hidden(dz: Array, w: Array) -> Array:
+def logits(x: Array, w: Array, blocks: Blocks) -> Array:
+    """x w, for one block of the weight."""
+    return product(x, w, (-1,), (1 - class_axis(blocks),))
+
+
+def by_hidden(dz: Array, w: Array, blocks: Blocks) -> Array:
     """The gradient of x, dz wᵀ, for the gradient of one block of logits."""
-    return product(dz.astype(w.dtype), w, (-1,), (1,))
+    return product(dz.astype(w.dtype), w, (-1,), (class_axis(blocks),))
 
 
 def transposed(x: Array) -> Array:
@@ -239,7 +250,7 @@ class Head(NamedTuple):
 
 def scores_of(head: Head, start: Any, columns: int, blocks: Blocks) -> Array:
     """A block of scores."""
-    z = product(head.hidden, taken_weight(head.weight, start, columns, blocks, head.hidden.dtype))
+    z = logits(head.hidden, taken_weight(head.weight, start, columns, blocks, head.hidden.dtype), blocks)
     z = z if head.bias is None else z + taken(head.bias, start, columns, blocks)
     return scores(z, head.soft_cap, head.temperature)
 
@@ -273,30 +284,36 @@ def _gradients(
     def step(carry: Any, start: Any, columns: int) -> Any:
         head_bar, class_bar = carry
         w = taken_weight(weight, start, columns, blocks, x.dtype)
-        z = product(x, w) if bias is None else product(x, w) + taken(bias, start, columns, blocks)
+        z = logits(x, w, blocks)
+        z = z if bias is None else z + taken(bias, start, columns, blocks)
         s, pullback = jax.vjp(scores, z, soft_cap, temperature)
         some = taken_or_none(of_class, start, columns, blocks)
         others = () if beside is None else (scores_of(beside[0], start, columns, beside[1]),)
         ds, some_bar = of_scores((*held, *others), s, some, places(start, columns, classes, blocks))
         dz, *parts = pullback(ds)
         return Head(
-            head_bar.hidden + by_hidden(dz, w),
+            head_bar.hidden + by_hidden(dz, w, blocks),
             put_weight(head_bar.weight, by_weight(x_first, dz), start, columns, blocks, weight.dtype),
-            None if bias is None else put(head_bar.bias, token_sum(dz), start, columns, blocks),
+            None if bias is None else put(head_bar.bias, token_sum(dz), start, columns),
             *jax.tree.map(jnp.add, [head_bar.soft_cap, head_bar.temperature], parts),
-        ), None if of_class is None else put(class_bar, some_bar, start, columns, blocks)
+        ), None if of_class is None else put(class_bar, some_bar, start, columns)
 
+    # Striped throughout: a reshape of what a block has gone into would make XLA copy all of it, at each block.
+    striped_zeros = functools.partial(jax.tree.map, lambda x: striped(jnp.zeros_like(x), blocks))
     zeros = Head(
         jnp.zeros(x.shape, _rules.wide_dtype(x, weight)),
-        jnp.zeros(weight.shape, jnp.uint16 if in_bits else weight.dtype),
-        *jax.tree.map(jnp.zeros_like, (bias, soft_cap, temperature)),
+        striped(jnp.zeros(weight.shape, jnp.uint16 if in_bits else weight.dtype), blocks, class_axis(blocks)),
+        striped_zeros(bias),
+        *jax.tree.map(jnp.zeros_like, (soft_cap, temperature)),
     )
-    start = shared((zeros, jax.tree.map(jnp.zeros_like, of_class)), x, weight, blocks)
+    start = shared((zeros, striped_zeros(of_class)), x, weight, blocks)
     head_bar, class_bar = over_blocks(step, start, classes, blocks)
+    weight_bar = head_bar.weight.reshape(weight.shape)
     if in_bits:
-        head_bar = head_bar._replace(weight=lax.bitcast_convert_type(head_bar.weight, weight.dtype))
+        weight_bar = lax.bitcast_convert_type(weight_bar, weight.dtype)
+    bias_bar, class_bar = jax.tree.map(jnp.ravel, (head_bar.bias, class_bar))
     x_bar, cap_bar, temperature_bar = summed((head_bar.hidden, head_bar.soft_cap, head_bar.temperature), blocks)
-    return head_bar._replace(hidden=x_bar, soft_cap=cap_bar, temperature=temperature_bar), class_bar
+    return Head(x_bar, weight_bar, bias_bar, cap_bar, temperature_bar), class_bar
 
 
 # On CPU, XLA carries a 16-bit float array through a loop in float32, and changes all of it at each step; integers not.

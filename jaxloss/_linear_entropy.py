@@ -57,7 +57,7 @@ def _of_block(s: Array) -> Sums:
     place = jnp.argmax(s, axis=-1)
     top = jnp.maximum(jnp.take_along_axis(s, place[..., None], axis=-1)[..., 0], jnp.finfo(s.dtype).min)
     m = lax.stop_gradient(top)
-    others = without(s, place)
+    others = without(s, place, top)
     e = jnp.exp(others - m[..., None])
     gaps = jnp.sum(e * jnp.where(others > -jnp.inf, m[..., None] - jnp.where(others > -jnp.inf, others, 0), 0), axis=-1)
     return Sums(m, top, jnp.sum(e, axis=-1), gaps)

@@ -21,17 +21,19 @@ from jaxloss._linear import (
     by_weight,
     class_axis,
     first_class,
+    logits,
+    operand,
     place_of,
     places,
-    product,
+    replaced,
     scores,
     shared,
     summed,
     taken_weight,
     token_sum,
-    transposed,
 )
 from jaxloss._linear_softmax import (
+    apart,
     loss_of,
     no_sums,
     occurs,
@@ -105,29 +107,40 @@ def _weighted_sum_value(tokens: Tokens, head: Head, blocks: Blocks, rows: Rows) 
 
 
 def _weighted_sum_fwd(tokens: Tokens, head: Head, blocks: Blocks, rows: Rows) -> tuple[Array, Any]:
-    def step(head_bar: Head, some: Tokens) -> tuple[Head, tuple[Array, Tokens]]:
-        loss, some_bar, of_block = _with_gradients(some, head, blocks)
+    def step(head_bar: Head, block: tuple[Tokens, Array]) -> tuple[Head, tuple[Array, Tokens]]:
+        some, x_first = block
+        loss, some_bar, of_block = _with_gradients(some, x_first, head, blocks)
         return jax.tree.map(jnp.add, head_bar, of_block), (loss * some.factor, some_bar)
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, tokens.factor.dtype), head)
+    zeros = zeros._replace(weight=_dim_first(zeros.weight, blocks))
     start = shared(zeros, tokens.hidden, head.weight, blocks)
-    head_bar, (terms, tokens_bar) = lax.scan(jax.checkpoint(step, prevent_cse=False), start, _in_blocks(tokens, rows))
+    some = _in_blocks(tokens, rows)
+    # Transposed ahead of the loop: of what is transposed in it, XLA makes the products in float32 on CPU.
+    x_first = lax.optimization_barrier(jnp.swapaxes(operand(some.hidden, head.weight, some.there), 1, 2))
+    head_bar, (terms, tokens_bar) = lax.scan(jax.checkpoint(step, prevent_cse=False), start, (some, x_first))
     tokens_bar = jax.tree.map(lambda x: joined(x, len(tokens.factor)), tokens_bar)
     x_bar, temperature_bar, cap_bar = summed((tokens_bar.hidden, tokens_bar.temperature, head_bar.soft_cap), blocks)
     tokens_bar = tokens_bar._replace(hidden=x_bar, temperature=temperature_bar)
     # The gradients stay wide until they are scaled: in float16 they might not fit before.
     dtypes = jax.tree.map(lambda x: jnp.zeros((0,), x.dtype), (tokens.hidden, head.weight))
-    return jnp.sum(terms), (tokens_bar, head_bar._replace(soft_cap=cap_bar), dtypes)
+    return jnp.sum(terms), (tokens_bar, head_bar._replace(soft_cap=cap_bar), dtypes, blocks)
 
 
 def _weighted_sum_bwd(residuals: Any, cotangent: Array) -> tuple[Any, ...]:
-    *gradients, (hidden, weight) = residuals
+    *gradients, (hidden, weight), blocks = residuals
     tokens_bar, head_bar = jax.tree.map(lambda x: cotangent * x, gradients)
     tokens_bar = tokens_bar._replace(hidden=tokens_bar.hidden.astype(hidden.dtype))
-    return tokens_bar, head_bar._replace(weight=head_bar.weight.astype(weight.dtype)), None, None
+    weight_bar = _dim_first(head_bar.weight, blocks).astype(weight.dtype)
+    return tokens_bar, head_bar._replace(weight=weight_bar), None, None
 
 
 weighted_sum.defvjp(_weighted_sum_fwd, functools.partial(_rules.compiled, _weighted_sum_bwd))
+
+
+def _dim_first(weight: Array, blocks: Blocks) -> Array:
+    """The weight as [D, V], or back."""
+    return weight.T if blocks.vocab_first else weight
 
 
 def _in_blocks(tokens: Tokens, rows: Rows) -> Tokens:
@@ -145,23 +158,26 @@ def _of_block(tokens: Tokens, head: Head, blocks: Blocks) -> Any:
     w = taken_weight(head.weight, 0, classes, blocks, x.dtype)
     uniform = head.uniform_weights
     place = place_of(labels - first_class(classes, blocks), 0, classes, classes, blocks)
-    z = product(x, w)
-    sums = with_block(no_sums(invalid, uniform), z, head.bias, uniform, place, head.soft_cap, tokens.temperature)
+    own_logit, others = apart(logits(x, w, blocks), place)
+    sums = with_block(
+        no_sums(invalid, uniform), own_logit, others, head.bias, uniform, place, head.soft_cap, tokens.temperature
+    )
     weights = weights_of(uniform, head.bias, labels, blocks)
     terms = terms_of(of_all_devices(sums, blocks), weights[0], weights[2], head.soft_cap, tokens.temperature)
     own = None if head.class_weights is None else of_label(head.class_weights, labels, blocks)
     loss = loss_of(terms, own, tokens.smoothing, tokens.z_loss) + invalid
-    return x, w, labels, invalid, z, weights, terms, own, jnp.where(tokens.there, loss, 0)
+    z = replaced(others, place, jnp.where(jnp.isnan(terms.lse), jnp.nan, own_logit))
+    return w, labels, invalid, z, weights, terms, own, jnp.where(tokens.there, loss, 0)
 
 
-def _with_gradients(tokens: Tokens, head: Head, blocks: Blocks) -> tuple[Array, Tokens, Head]:
-    """The losses of some tokens, and this device's part of the gradients of Σ factor · loss."""
+def _with_gradients(tokens: Tokens, x_first: Array, head: Head, blocks: Blocks) -> tuple[Array, Tokens, Head]:
+    """The losses of some tokens, and this device's part of the gradients of Σ factor · loss; of the weight as [D, V]."""
     own_part = shared((head.soft_cap, tokens.temperature), tokens.hidden, head.weight, blocks)
-    x, w, labels, invalid, z, weights, terms, own, loss = _of_block(tokens, head, blocks)
+    w, labels, invalid, z, weights, terms, own, loss = _of_block(tokens, head, blocks)
     _, pullback = jax.vjp(loss_of, terms, own, tokens.smoothing, tokens.z_loss)
     terms_bar, own_bar, smoothing_bar, z_loss_bar = pullback(tokens.factor)
     pulls = pulls_of(terms, terms_bar, invalid, *weights)
-    classes = w.shape[1]
+    classes = w.shape[class_axis(blocks)]
     uniform = head.uniform_weights
     if uniform is not None:
         uniform = jnp.where(occurs(head.bias, uniform), uniform, 0)
@@ -174,9 +190,7 @@ def _with_gradients(tokens: Tokens, head: Head, blocks: Blocks) -> tuple[Array, 
     if own_bar is not None:
         _, pullback = jax.vjp(lambda of_class: of_label(of_class, labels, blocks), head.class_weights)
         (class_weights_bar,) = pullback(own_bar)
-    weight_bar = by_weight(transposed(x), dz)
-    weight_bar = weight_bar.T if blocks.vocab_first else weight_bar
     bias_bar = None if head.bias is None else token_sum(dz)
-    x_bar = jnp.where(tokens.there[:, None], by_hidden(dz, w), 0)
+    x_bar = jnp.where(tokens.there[:, None], by_hidden(dz, w, blocks), 0)
     tokens_bar = Tokens(x_bar, None, loss, None, smoothing_bar, z_loss_bar, temperature_bar)
-    return loss, tokens_bar, Head(weight_bar, bias_bar, class_weights_bar, weights_bar, cap_bar)
+    return loss, tokens_bar, Head(by_weight(x_first, dz), bias_bar, class_weights_bar, weights_bar, cap_bar)

@@ -21,10 +21,10 @@ from jaxloss._linear import (
     first_class,
     gradients,
     highest,
+    logits,
     operand,
     over_blocks,
     place_of,
-    product,
     scores,
     shared,
     summed,
@@ -69,10 +69,16 @@ def no_sums(like: Array, uniform_weights: Any) -> Sums:
     return Sums(zero, jnp.full_like(zero, jnp.finfo(zero.dtype).min), zero, none, none)
 
 
-def with_block(sums: Sums, z: Array, bias: Any, weights: Any, place: Array, soft_cap: Any, temperature: Any) -> Sums:
-    """The sums with one block more, for its logits without the bias, and the label's place in it."""
+def apart(z: Array, place: Array) -> tuple[Array, Array]:
+    """The label's logit, 0 where the block has no such place, and the block without it."""
     own = _at(z, place)
-    z = without(z, place)
+    return own, without(z, place, own)
+
+
+def with_block(
+    sums: Sums, own: Array, z: Array, bias: Any, weights: Any, place: Array, soft_cap: Any, temperature: Any
+) -> Sums:
+    """The sums with one block more, for its logits without the bias, apart, and the label's place in it."""
     if bias is not None:
         own, z = own + _at(jnp.broadcast_to(bias, z.shape), place), z + bias
     s = scores(z, soft_cap, temperature)
@@ -183,8 +189,9 @@ def _label_terms_value(
 
     def step(sums: Sums, start: Any, columns: int) -> Sums:
         b, w = (taken_or_none(a, start, columns, blocks) for a in (bias, uniform_weights))
-        z = product(x, taken_weight(weight, start, columns, blocks, x.dtype))
-        return with_block(sums, z, b, w, place_of(local, start, columns, classes, blocks), soft_cap, temperature)
+        z = logits(x, taken_weight(weight, start, columns, blocks, x.dtype), blocks)
+        place = place_of(local, start, columns, classes, blocks)
+        return with_block(sums, *apart(z, place), b, w, place, soft_cap, temperature)
 
     sums = over_blocks(step, shared(no_sums(invalid, uniform_weights), hidden, weight, blocks), classes, blocks)
     own_weight, _, count = weights_of(uniform_weights, bias, labels, blocks)

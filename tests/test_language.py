@@ -2,7 +2,9 @@
 
 import functools
 import itertools
+import math
 import os
+import re
 from typing import Any
 
 import chex
@@ -208,7 +210,7 @@ def temporary_bytes(loss: Any, classes: int, dtype: Any, gradient: bool = True) 
     return jax.jit(step).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(F32, 80e6), (BF16, 170e6)], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("dtype", "most"), [(F32, 60e6), (BF16, 170e6)], ids=["float32", "bfloat16"])
 def test_memory(dtype: Any, most: float) -> None:
     """The logits are 2,101 MB in float32; through optax a step takes 4,194 MB, and 5,505 MB in bfloat16."""
     assert temporary_bytes(linear, 128256, dtype) < most
@@ -216,6 +218,23 @@ def test_memory(dtype: Any, most: float) -> None:
     more = temporary_bytes(by_2048, 2 * 128256, dtype) - temporary_bytes(by_2048, 128256, dtype)
     # In bfloat16, on CPU, the gradient of the weight is copied once.
     assert more < 4096 * 128256 * 4 / 100 + (dtype == BF16) * 512 * 128256 * 2
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["dim first", "vocab first"])
+@pytest.mark.parametrize("loss", [linear, mean], ids=["a loss a token", "the mean"])
+def test_nothing_is_copied(loss: Any, first: bool) -> None:
+    """No block of logits, and not the gradient of the weight at each block; and no product is of widened bfloat16.
+
+    But the mean's gradient of a weight [V, D] is turned once, at the end.
+    """
+    step, (hidden, weight, labels) = step_of(functools.partial(loss, vocab_first=first), 4096, 512, 32000, BF16)
+    weight = weight.update(shape=weight.shape[::-1]) if first else weight
+    text = jax.jit(step).lower(hidden, weight, labels).compile().as_text()
+    copied = [math.prod(map(int, shape.split(","))) for shape in re.findall(r"\[([\d,]+)\]\S* copy\(", text)]
+    assert len([size for size in copied if size >= 4096 * 2000]) == (loss is mean and first)
+    operands = re.findall(r" dot\((%[\w.-]+), (%[\w.-]+)\)", text)
+    dtypes = {re.search(rf"{re.escape(x)} = (\w+)\[", text).group(1) for pair in operands for x in pair}
+    assert len(dtypes) == 1, dtypes
 
 
 def full_logits(hidden: Any, weight: Any, labels: Any) -> Any:
