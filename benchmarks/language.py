@@ -1,5 +1,6 @@
 """Time and memory of the head of a language model, as ratios to full logits through optax."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,15 +34,22 @@ def full_logits(hidden: Array, weight: Array, labels: Array) -> Array:
 OURS = {"one loss a token": losses, "the mean": jaxloss.mean_linear_softmax_cross_entropy}
 
 
-def three_products(hidden: Array, weight: Array, slope: Array) -> tuple[Array, Array, Array]:
-    """What no exact form does without: the logits, and the gradients by both of what they are made of."""
-    dot = jax.lax.dot_general
-    wide: dict[str, Any] = {"preferred_element_type": jnp.float32}
-    return (
-        dot(hidden, weight, (((1,), (0,)), ((), ())), **wide),
-        dot(slope, weight, (((1,), (1,)), ((), ())), **wide),
-        dot(jax.lax.optimization_barrier(hidden.T), slope, (((1,), (0,)), ((), ())), **wide),
-    )
+def three_products(hidden: Array, weight: Array, slope: Array) -> tuple[Array, Any]:
+    """What no exact form does without: the logits, and the gradients by both of what they are made of.
+
+    By blocks of tokens, as all logits in float32 would cost more to write than to make.
+    """
+    wide = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
+    blocks = jax.tree.map(lambda x: x.reshape(8, -1, x.shape[1]), (hidden, slope))
+    hidden_first = jax.lax.optimization_barrier(jnp.swapaxes(blocks[0], 1, 2))
+
+    def step(weight_bar: Array, block: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        x, dz, x_first = block
+        logits = jax.lax.optimization_barrier(wide(x, weight, (((1,), (0,)), ((), ()))))
+        hidden_bar = wide(dz, weight, (((1,), (1,)), ((), ())))
+        return weight_bar + wide(x_first, dz, (((1,), (0,)), ((), ()))), (logits[:, 0], hidden_bar)
+
+    return jax.lax.scan(step, jnp.zeros(weight.shape), (*blocks, hidden_first))
 
 
 def torch_full(hidden: Array, weight: Array, labels: Array) -> Callable[[], Any]:
