@@ -67,17 +67,15 @@ def over_blocks(step: Callable[[Any, Any, int], Any], carry: Any, classes: int, 
     return carry
 
 
-def striped(x: Array, blocks: Blocks, axis: int = -1) -> Array:
+def striped(x: Array, blocks: Blocks, axis: int = 0) -> Array:
     """An array with its axis of classes as two, [stripes, classes of a stripe]."""
-    axis = axis % x.ndim
-    before, classes, behind = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-    return x.reshape(*before, blocks.stripes, classes // blocks.stripes, *behind)
+    return x.reshape(*x.shape[:axis], blocks.stripes, x.shape[axis] // blocks.stripes, *x.shape[axis + 1 :])
 
 
-def taken(x: Array, start: Any, columns: int, blocks: Blocks) -> Array:
-    """The block of an array [..., V] that has these columns of each stripe."""
-    block = lax.dynamic_slice_in_dim(striped(x, blocks), start, columns, axis=-1)
-    return block.reshape(*x.shape[:-1], blocks.stripes * columns)
+def taken(x: Array, start: Any, columns: int, blocks: Blocks, axis: int = 0) -> Array:
+    """The block of an array that has these columns of each stripe of its axis of classes."""
+    block = lax.dynamic_slice_in_dim(striped(x, blocks, axis), start, columns, axis + 1)
+    return lax.collapse(block, axis, axis + 2)
 
 
 def taken_or_none(x: Any, start: Any, columns: int, blocks: Blocks) -> Any:
@@ -85,32 +83,25 @@ def taken_or_none(x: Any, start: Any, columns: int, blocks: Blocks) -> Any:
     return None if x is None else taken(x, start, columns, blocks)
 
 
-def put(parts: Array, block: Array, start: Any, columns: int) -> Array:
-    """An array [..., V], striped, with its block replaced."""
-    block = block.astype(parts.dtype).reshape(*parts.shape[:-1], columns)
-    return lax.dynamic_update_slice_in_dim(parts, block, start, axis=-1)
+def put(parts: Array, block: Array, start: Any, blocks: Blocks, axis: int = 0) -> Array:
+    """A striped array with its block replaced."""
+    block = striped(block.astype(parts.dtype), blocks, axis)
+    return lax.dynamic_update_slice_in_dim(parts, block, start, axis + 1)
 
 
 def taken_weight(weight: Array, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Array:
     """The block of the weight, in its own layout: [D, columns], or [columns, D]."""
     # On CPU, XLA would widen a 16-bit weight as a whole, ahead of the loop. Not where the weight depends on the step.
     weight, start = lax.optimization_barrier((weight, start))
-    axis = class_axis(blocks)
-    block = lax.dynamic_slice_in_dim(striped(weight, blocks, axis), start, columns, axis + 1)
-    shape = list(weight.shape)
-    shape[axis] = blocks.stripes * columns
-    return block.reshape(shape).astype(dtype)
+    return taken(weight, start, columns, blocks, class_axis(blocks)).astype(dtype)
 
 
-def put_weight(parts: Array, block: Array, start: Any, columns: int, blocks: Blocks, dtype: Any) -> Array:
+def put_weight(parts: Array, block: Array, start: Any, blocks: Blocks, dtype: Any) -> Array:
     """The weight, striped, with its block, [D, columns], replaced; it may be the bits of a weight of this dtype."""
     block = block.astype(dtype)
     if parts.dtype != dtype:
         block = lax.bitcast_convert_type(block, parts.dtype)
-    if not blocks.vocab_first:
-        return put(parts, block, start, columns)
-    block = transposed(block).reshape(blocks.stripes, columns, parts.shape[2])
-    return lax.dynamic_update_slice_in_dim(parts, block, start, axis=1)
+    return put(parts, transposed(block) if blocks.vocab_first else block, start, blocks, class_axis(blocks))
 
 
 def places(start: Any, columns: int, classes: int, blocks: Blocks) -> Array:
@@ -293,10 +284,10 @@ def _gradients(
         dz, *parts = pullback(ds)
         return Head(
             head_bar.hidden + by_hidden(dz, w, blocks),
-            put_weight(head_bar.weight, by_weight(x_first, dz), start, columns, blocks, weight.dtype),
-            None if bias is None else put(head_bar.bias, token_sum(dz), start, columns),
+            put_weight(head_bar.weight, by_weight(x_first, dz), start, blocks, weight.dtype),
+            None if bias is None else put(head_bar.bias, token_sum(dz), start, blocks),
             *jax.tree.map(jnp.add, [head_bar.soft_cap, head_bar.temperature], parts),
-        ), None if of_class is None else put(class_bar, some_bar, start, columns)
+        ), None if of_class is None else put(class_bar, some_bar, start, blocks)
 
     # Striped throughout: a reshape of what a block has gone into would make XLA copy all of it, at each block.
     striped_zeros = functools.partial(jax.tree.map, lambda x: striped(jnp.zeros_like(x), blocks))

@@ -31,6 +31,7 @@ from jaxloss._linear import (
     summed,
     taken_weight,
     token_sum,
+    transposed,
 )
 from jaxloss._linear_softmax import (
     apart,
@@ -117,7 +118,7 @@ def _weighted_sum_fwd(tokens: Tokens, head: Head, blocks: Blocks, rows: Rows) ->
     start = shared(zeros, tokens.hidden, head.weight, blocks)
     some = _in_blocks(tokens, rows)
     # Transposed ahead of the loop: of what is transposed in it, XLA makes the products in float32 on CPU.
-    x_first = lax.optimization_barrier(jnp.swapaxes(operand(some.hidden, head.weight, some.there), 1, 2))
+    x_first = jax.vmap(transposed)(operand(some.hidden, head.weight, some.there))
     head_bar, (terms, tokens_bar) = lax.scan(jax.checkpoint(step, prevent_cse=False), start, (some, x_first))
     tokens_bar = jax.tree.map(lambda x: joined(x, len(tokens.factor)), tokens_bar)
     x_bar, temperature_bar, cap_bar = summed((tokens_bar.hidden, tokens_bar.temperature, head_bar.soft_cap), blocks)
