@@ -64,40 +64,49 @@ def _halves(x: Array) -> tuple[Array, Array]:
 
 
 def _sides(z: Array, y: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """The loss as a function of |z|: a sign, e, differs, sure, and (1 + e) q.
+    """The loss as a function of |z|: e, differs, a, sure, and (1 + e) q.
 
-    e is exp(−|z|), σ(|z|) = 1/(1 + e). Of the label, `differs` is what it gives to the other side than that of z, and
-    `sure` is 1 if that is nothing. q is the probability of a mistake: (1 + e) q = (1 − differs) e + differs; where the
-    label is sure, it is divided by e, to be 1. All without a select, and in few operations: XLA's CPU backend pays for each.
+    e is exp(−|z|), σ(|z|) = 1/(1 + e). Of the label, `differs` is what it gives to the other side than that of z; if that
+    is nothing, `sure` is 1, else 0, and a is 0, else |z|. q is the probability of a mistake: (1 + e) q = (1 − differs) e +
+    differs; where the label is sure, it is divided by e, to be 1. All without a select, and in few operations: XLA's CPU
+    backend pays for each.
     """
-    positive, e = _numerics.step(z), jnp.exp(-jnp.abs(z))
-    sign = 2 * positive - 1
-    differs = sign * (positive - y)
-    sure = 1 - _numerics.step(differs)
-    return sign, e, differs, sure, jnp.maximum((1 - differs) * e + differs, sure)
+    largest = jnp.finfo(z.dtype).max
+    e, differs = jnp.exp(-jnp.abs(z)), jnp.abs(_numerics.step(z) - y)
+    differs_at_all = jnp.minimum(differs * largest, 2)  # 0 or 2
+    a = jnp.minimum(jnp.abs(z), differs_at_all * largest)  # at most 0 or inf, so that differs · a is not 0 · inf
+    sure = jnp.maximum(1 - differs_at_all, 0)
+    return e, differs, a, sure, jnp.maximum((1 - differs) * e + differs, sure)
 
 
 def _minus_log_mistake(z: Array, y: Array) -> tuple[Array, Array]:
     """−log q in two parts: |z| where the label is sure, which is exact, and a small rest."""
-    _, e, _, sure, mistake = _sides(z, y)
-    linear = sure * jnp.minimum(jnp.abs(z), 1e18)  # finite, so that γ = 0 makes it 0
-    return linear, jnp.log1p(e) - jnp.log(mistake)
+    e, _, _, sure, mistake = _sides(z, y)
+    return _certain(z, sure), jnp.log1p(e) - jnp.log(mistake)
+
+
+def _certain(z: Array, sure: Array) -> Array:
+    """|z| where the label is sure, else 0; finite, so that γ = 0 makes it 0, and past where anything depends on it."""
+    return sure * jnp.minimum(jnp.abs(z), 1e18)
+
+
+def _power(x: Array, y: Array, gamma: Array) -> Array:
+    """e^(−γ (x + y)) for x, y ≥ 0, with the rounding errors of the exponent put back.
+
+    An exponent of 80 magnifies them eighty times. The halves of the factors multiply without one (Dekker 1971).
+    """
+    (gamma_high, gamma_low), (high, _) = _halves(-gamma), _halves(x + y)
+    low = (jnp.maximum(x, y) - high) + jnp.minimum(x, y)
+    large, rest = gamma_high * high, gamma_low * high - gamma * low
+    exponent = large + rest
+    power = jnp.exp(exponent)
+    return power + power * (rest - (exponent - large))
 
 
 @jax.custom_jvp
 def _focus(z: Array, y: Array, gamma: Array) -> Array:
-    """q^γ as the exponential of γ log q, with the rounding errors of the exponent put back.
-
-    An exponent of 80 magnifies them eighty times. The halves of the factors multiply without one (Dekker 1971).
-    """
-    linear, small = _minus_log_mistake(z, y)
-    (high, low), (gamma_high, gamma_low) = _halves(linear), _halves(-gamma)
-    large = gamma_high * high
-    rest = gamma_low * high - gamma * (low + small)
-    exponent = large + rest
-    error = (large - (exponent - (exponent - large))) + (rest - (exponent - large))
-    power = jnp.exp(exponent)
-    return power + power * error
+    """q^γ."""
+    return _power(*_minus_log_mistake(z, y), gamma)
 
 
 def _mistake_slope(z: Array, y: Array) -> Array:
@@ -136,8 +145,8 @@ _focus.defjvps(
 @jax.custom_jvp
 def _entropy(z: Array, y: Array) -> Array:
     """The cross-entropy; 0 · inf is 0. `_numerics.binary_entropy` in the terms of `_focus`, which XLA then forms once."""
-    _, e, differs, *_ = _sides(z, y)
-    return _numerics.times_distance(differs, jnp.abs(z)) + jnp.log1p(e)
+    e, differs, a, *_ = _sides(z, y)
+    return differs * a + jnp.log1p(e)
 
 
 _entropy.defjvps(
@@ -153,13 +162,14 @@ def _balance(y: Array, alpha: Any) -> Any:
 @jax.custom_jvp
 def _focal_slope(z: Array, y: Array, alpha: Any, gamma: Array) -> Array:
     """The derivative by the logit, from one exp(−|z|): XLA makes one loop of it, and several of `_smooth_slope`."""
-    sign, e, differs, sure, mistake = _sides(z, y)
-    agrees = 1 - differs
+    e, differs, a, sure, mistake = _sides(z, y)
+    agrees, log_sum = 1 - differs, _numerics.log1p_of_share(e)
+    focus = _power(_certain(z, sure), log_sum - jnp.log(mistake), gamma)
+    entropy = jnp.minimum(differs * a + log_sum, 1e30)  # inf · 0 is 0
     of_entropy = differs - agrees * e
     of_focus = (agrees - differs) * jnp.maximum(e, sure) / mistake
-    entropy = jnp.minimum(_entropy(z, y), 1e30)  # inf · 0 is 0
-    slope = sign * (of_entropy - gamma * (entropy * of_focus))
-    return _balance(y, alpha) * _focus(z, y, gamma) * (slope / (1 + e))
+    slope = (2 * _numerics.step(z) - 1) * (of_entropy - gamma * (entropy * of_focus))
+    return _balance(y, alpha) * focus * (slope / (1 + e))
 
 
 def _smooth_slope(z: Array, y: Array, alpha: Any, gamma: Array) -> Array:

@@ -322,6 +322,32 @@ def saturating(x: Array, q: Array) -> Array:
     return jnp.where(far, limit, near * expm1_ratio(-q * near))
 
 
+# log(1 + x)/x − ¾ on 0 ≤ x ≤ 1: Chebyshev interpolants. The largest errors relative to the logarithm are 2^-27.5 for
+# float32 and 2^-58.8 for float64.
+_LOG1P = {
+    np.dtype("float32"): [
+        2.499999947e-1, -4.999989265e-1, 3.33297105e-1, -2.495161626e-1, 1.966327426e-1,
+        -1.526966707e-1, 1.05436238e-1, -5.637361283e-2, 1.954252726e-2, -3.176057018e-3,
+    ],
+    np.dtype("float64"): [
+        2.49999999999999998e-1, -4.99999999999998339e-1, 3.33333333333064607e-1, -2.49999999982648114e-1,
+        1.99999999403498146e-1, -1.66666654036910924e-1, 1.42856963095673096e-1, -1.24998177695139539e-1,
+        1.11097408964601933e-1, -9.99212782176001683e-2, 9.05556751559073307e-2, -8.20716368043742897e-2,
+        7.32901525553495438e-2, -6.28875467078314627e-2, 5.00774239539170403e-2, -3.55305254014412454e-2,
+        2.15110226533569742e-2, -1.06146963635855298e-2, 4.04780989346751202e-3, -1.10938096817003433e-3,
+        1.93307945534311456e-4, -1.60202167255381931e-5,
+    ],
+}  # fmt: skip
+
+
+def log1p_of_share(x: Array) -> Array:
+    """log(1 + x) for 0 ≤ x ≤ 1, within 2 ulp where XLA's is within 2.5.
+
+    On CPU it is also the faster one in an elementwise loop; a reduction would be broken up by so many operations.
+    """
+    return 0.75 * x + x * polynomial(_LOG1P[np.dtype(x.dtype)], x)
+
+
 # (e^v − 1 − v)/v² on −1 ≤ v ≤ 2: Chebyshev interpolants with relative weight. The largest relative errors are 2^-30 for
 # float32 and 2^-60 for float64.
 _EXCESS = {
