@@ -312,27 +312,27 @@ def label_margin(logits: Array, labels: Array, soft_cap: Any) -> tuple[Array, Ar
 
 
 def _label_margin_value(logits: Array, labels: Array, soft_cap: Any) -> tuple[Array, Array]:
-    return _margin_of_sum(logits, labels, soft_cap, *sum_by_largest(logits, soft_cap, labels))
+    return _margin_of_sum(scores(at_label(logits, labels), soft_cap), *sum_by_largest(logits, soft_cap, labels))
 
 
-def _margin_of_sum(
-    logits: Array, labels: Array, soft_cap: Any, total: Array, lost: Array, largest: Array
-) -> tuple[Array, Array]:
-    own, largest = finite(scores(at_label(logits, labels), soft_cap)), finite(largest)
+def _margin_of_sum(score: Array, total: Array, lost: Array, shift: Array) -> tuple[Array, Array]:
+    """The margin of a score over others with Σ exp(s − shift) = total + lost, and its rounding error."""
+    own, shift = finite(score), finite(shift)
     alone = total == 0
     total = jnp.where(alone, 1, total)
     high, low = log_in_parts(total)
-    lead = own - largest
+    lead = own - shift
     rest = lead - high
     margin = rest - low
-    error = difference_error(own, largest, lead) + difference_error(lead, high, rest) + difference_error(rest, low, margin)
+    error = difference_error(own, shift, lead) + difference_error(lead, high, rest) + difference_error(rest, low, margin)
     error = lax.stop_gradient(error - lost / total)
     return jnp.where(alone, jnp.inf, margin), jnp.where(alone | ~jnp.isfinite(error), 0, error)
 
 
 def _label_margin_fwd(logits: Array, labels: Array, soft_cap: Any) -> tuple[Any, Any]:
     total, lost, largest = sum_by_largest(logits, soft_cap, labels)
-    return _margin_of_sum(logits, labels, soft_cap, total, lost, largest), (logits, labels, soft_cap, total, largest)
+    margin = _margin_of_sum(scores(at_label(logits, labels), soft_cap), total, lost, largest)
+    return margin, (logits, labels, soft_cap, total, largest)
 
 
 def _label_margin_bwd(residuals: Any, cotangents: Any) -> tuple[Array, None, Any]:
@@ -352,28 +352,35 @@ label_margin.defvjp(_label_margin_fwd, functools.partial(_rules.compiled, _label
 
 @jax.custom_vjp
 def margins(logits: Array, soft_cap: Any) -> tuple[Array, Array]:
-    """The margin of every class over the others together, and the rounding error of those that are positive."""
+    """The margin of every class over the others together, and its rounding error."""
     return _margins_value(logits, soft_cap)
 
 
 def _margins_value(logits: Array, soft_cap: Any) -> tuple[Array, Array]:
-    top, m, rest = _top_and_rest(logits, soft_cap)
+    is_top, (total, lost, largest), _, (below, lost_below) = _sums_of_others(logits, soft_cap)
+    total = jnp.where(is_top, total[..., None], below)
+    lost = jnp.where(is_top, lost[..., None], lost_below)
+    shift = jnp.where(is_top, largest[..., None], maximum(logits, soft_cap)[..., None])
+    return _margin_of_sum(scores(logits, soft_cap), total, lost, shift)
+
+
+def _sums_of_others(logits: Array, soft_cap: Any) -> tuple[Array, tuple[Array, ...], Array, tuple[Array, Array]]:
+    """Which class is the top, the first maximum; `sum_by_largest` of its others; e; and for each class Σ e over its others.
+
+    The last with what it lost in rounding: below the top it is 1 + (R − e), with R = Σ e over all below; at the top, 1.
+    """
+    top, m = first_maximum(logits), maximum(logits, soft_cap)
     is_top = columns_equal(top, logits.shape[-1])
-    own_margin, error = _label_margin_value(logits, top, soft_cap)
-    s = finite(scores(logits, soft_cap))
-    e = shifted_exp(s, m[..., None], is_exact(logits, soft_cap))
-    below = (s - finite(m)[..., None]) - jnp.log(_sums_of_others(is_top, rest, e))
-    return jnp.where(is_top, own_margin[..., None], below), jnp.where(is_top, error[..., None], 0)
-
-
-def _top_and_rest(logits: Array, soft_cap: Any) -> tuple[Array, Array, Array]:
-    m = maximum(logits, soft_cap)
-    return first_maximum(logits), m, sum_of_rest(logits, soft_cap, m, None)
-
-
-def _sums_of_others(is_top: Array, rest: Array, e: Array) -> Array:
-    """For each class below the top, 1 + (R − e), the sum of its others; 1 at the top."""
-    return jnp.where(is_top, 1, 1 + (rest[..., None] - e))
+    total, lost, largest = sum_by_largest(logits, soft_cap, top)
+    exact = is_exact(logits, soft_cap)
+    e = shifted_exp(finite(scores(logits, soft_cap)), m[..., None], exact)
+    of_top = shifted_exp(finite(scores(at_label(logits, top), soft_cap)), m, exact)  # 1, but its derivative is not 0
+    rest = (total + lost) * shifted_exp(finite(largest), m, exact)
+    of_top, rest = of_top[..., None], rest[..., None]
+    without = rest - e
+    below = of_top + without
+    lost_below = difference_error(rest, e, without) + difference_error(of_top, -without, below)
+    return is_top, (total, lost, largest), e, (jnp.where(is_top, 1, below), lost_below)
 
 
 def _margins_fwd(logits: Array, soft_cap: Any) -> tuple[Any, Any]:
@@ -383,17 +390,15 @@ def _margins_fwd(logits: Array, soft_cap: Any) -> tuple[Any, Any]:
 def _margins_bwd(residuals: Any, cotangents: Any) -> tuple[Array, Any]:
     logits, soft_cap = residuals
     cotangent = cotangents[0]
-    top, m, rest = _top_and_rest(logits, soft_cap)
-    is_top = columns_equal(top, logits.shape[-1])
-    e = shifted_exp(finite(scores(logits, soft_cap)), m[..., None], is_exact(logits, soft_cap))
-    total, _lost, largest = sum_by_largest(logits, soft_cap, top)
+    is_top, (total, _lost, largest), e, (below, _lost_below) = _sums_of_others(logits, soft_cap)
     of_top = jnp.sum(jnp.where(is_top, cotangent, 0), axis=-1)
-    from_top = (of_top / jnp.where(total == 0, 1, total))[..., None] * others_exp(logits, soft_cap, top, largest)
+    others = others_exp(logits, soft_cap, first_maximum(logits), largest)
+    from_top = (of_top / jnp.where(total == 0, 1, total))[..., None] * others
     # Each class below the top pulls on all others by its cotangent over the sum of its others.
-    pull = jnp.where(is_top, 0, cotangent / _sums_of_others(is_top, rest, e))
+    pull = jnp.where(is_top, 0, cotangent / below)
     all_pulls = jnp.sum(pull, axis=-1, keepdims=True)
-    below = cotangent - e * (all_pulls - pull) - from_top
-    gradient = jnp.where(is_top, of_top[..., None] - e * all_pulls, below)  # e is 1 at the top; its derivative is not 0
+    gradient = cotangent - e * (all_pulls - pull) - from_top
+    gradient = jnp.where(is_top, of_top[..., None] - e * all_pulls, gradient)  # e is 1 at the top; its derivative is not 0
     if soft_cap is None:
         return gradient.astype(logits.dtype), None
     _, pullback = jax.vjp(lambda cap: _margins_value(logits, cap), soft_cap)

@@ -304,8 +304,8 @@ def test_softmax_focal_within_8_ulp(gamma: float) -> None:
 
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 @pytest.mark.parametrize("classes", [4, 1000, 1009])
-def test_softmax_focal_of_thousands_of_rows_within_9_ulp(classes: int, soft: bool) -> None:
-    """And within 12 for soft labels. Beside float64, at the highest γ, by whose rounding errors count the most."""
+def test_softmax_focal_of_thousands_of_rows_within_8_ulp(classes: int, soft: bool) -> None:
+    """Beside float64, at the highest γ, by which rounding errors count the most."""
     gamma, rng = 5.0, np.random.default_rng(classes)
     rows = np.concatenate([scale * rng.normal(size=(1000, classes)) for scale in (1, 1, 5)])
     labels = rng.integers(0, classes, len(rows))
@@ -330,8 +330,7 @@ def test_softmax_focal_of_thousands_of_rows_within_9_ulp(classes: int, soft: boo
     want[at_label] = slope_by_margin
 
     normal = true > 1e-29  # below, the corrections are flushed to 0
-    bound = 12 if soft else 9
-    assert np.max((np.abs(got - true) / np.spacing(true.astype(np.float32)))[normal]) <= bound
+    assert np.max((np.abs(got - true) / np.spacing(true.astype(np.float32)))[normal]) <= 8
     unit = 2.0**-23 * np.max(np.abs(want), axis=-1, keepdims=True)
     assert np.max((np.abs(gradient - want) / unit)[normal]) <= 8
 
