@@ -17,11 +17,12 @@ help: ## what you are reading
 demo: $(VENV)/.demo ## train on real data with each kind of loss; figures on the screen, pictures in out/
 	$(BIN)/python examples/demo.py
 
-# The test matrix is some thousand small programs, and most of its time is XLA's: they are compiled in haste (see
-# tests/conftest.py). Every other test runs what users run.
+# The test matrix, the second derivatives and the meshes are some thousand small programs, and most of their time is
+# XLA's: they are compiled in haste (see tests/conftest.py). Every other test runs what users run.
+HASTY := $(patsubst %,tests/test_%.py,contract ties language_sharding composition)
 test: $(VENV)/.test ## run the tests and the doctests, all but tests/peers
-	$(PYTEST) --ignore tests/test_contract.py
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) tests/test_contract.py
+	$(PYTEST) $(HASTY:%=--ignore %)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) $(HASTY)
 
 test-sizes: $(VENV)/.test ## the head of a language model at all sizes, of which `make test` takes all but the largest
 	JAXLOSS_SIZES=all $(PYTEST) tests/test_language.py
