@@ -51,9 +51,9 @@ def blocks(size: Any, tokens: Any, dim: int, classes: int, vocab_first: bool, ax
     stripes = math.gcd(classes, STRIPES)
     stripe = classes // stripes
     most = max(min(stripe, size // stripes), 1)
-    # A divisor not far below, so that no smaller block is left over.
-    columns = max((c for c in range(1, most + 1) if stripe % c == 0), default=1)
-    return Blocks(stripes, columns if 3 * columns >= 2 * most else most, vocab_first, axis_name)
+    # A divisor not far below, so that no smaller block is left over; or else a number with a large one, for `put_weight`.
+    columns = max(range(-(-2 * most // 3), most + 1), key=lambda c: (math.gcd(stripe, c), c))
+    return Blocks(stripes, columns, vocab_first, axis_name)
 
 
 def over_blocks(step: Callable[[Any, Any, int], Any], carry: Any, classes: int, blocks: Blocks) -> Any:
@@ -96,12 +96,55 @@ def taken_weight(weight: Array, start: Any, columns: int, blocks: Blocks, dtype:
     return taken(weight, start, columns, blocks, class_axis(blocks)).astype(dtype)
 
 
-def put_weight(parts: Array, block: Array, start: Any, blocks: Blocks, dtype: Any) -> Array:
-    """The weight, striped, with its block, [D, columns], replaced; it may be the bits of a weight of this dtype."""
-    block = block.astype(dtype)
-    if parts.dtype != dtype:
-        block = lax.bitcast_convert_type(block, parts.dtype)
-    return put(parts, transposed(block) if blocks.vocab_first else block, start, blocks, class_axis(blocks))
+def weight_parts(weight: Array, blocks: Blocks) -> Array:
+    """Zeros for `put_weight`: the weight, striped; of 16 bits, with its stripes in pieces, of which a block is made."""
+    axis = class_axis(blocks)
+    parts = striped(jnp.zeros_like(weight), blocks, axis)
+    if weight.dtype.itemsize != 2:
+        return parts
+    piece = math.gcd(parts.shape[axis + 1], blocks.columns)
+    # Without the barrier, XLA would lay out anew what is put into zeros.
+    return lax.optimization_barrier(_in_pieces(parts, piece, axis + 1))
+
+
+def put_weight(parts: Array, block: Array, start: Any, blocks: Blocks) -> Array:
+    """The `weight_parts` of a weight with its block, [D, columns], replaced."""
+    axis = class_axis(blocks)
+    block = block.astype(parts.dtype)
+    block = transposed(block) if blocks.vocab_first else block
+    if parts.dtype.itemsize != 2:
+        return put(parts, block, start, blocks, axis)
+    piece = parts.shape[axis + 2]
+    return _put_pieces(parts, _in_pieces(striped(block, blocks, axis), piece, axis + 1), start // piece, axis + 1)
+
+
+def _in_pieces(x: Array, piece: int, axis: int) -> Array:
+    """An array with one axis as two, [pieces, numbers of a piece]."""
+    return x.reshape(*x.shape[:axis], x.shape[axis] // piece, piece, *x.shape[axis + 1 :])
+
+
+# On CPU, XLA changes all of a 16-bit float array, in float32. A select of its bits it does in place, and passes over the
+# pieces that stay. Bits have no derivative.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _put_pieces(parts: Array, pieces: Array, first: Array, axis: int) -> Array:
+    """An array with some of its pieces along an axis replaced, from a first one on."""
+
+    def selected(parts: Array, pieces: Array, first: Array) -> Array:
+        parts_bits, bits = (lax.bitcast_convert_type(x, jnp.uint16) for x in (parts, pieces))
+        place = lax.broadcasted_iota(jnp.int32, parts.shape, axis) - first
+        bits = jnp.take(bits, jnp.arange(parts.shape[axis]) - first, axis=axis, mode="clip")
+        is_here = (place >= 0) & (place < pieces.shape[axis])
+        return lax.bitcast_convert_type(jnp.where(is_here, bits, parts_bits), parts.dtype)
+
+    return lax.platform_dependent(
+        parts, pieces, first, cpu=selected, default=functools.partial(lax.dynamic_update_slice_in_dim, axis=axis)
+    )
+
+
+@_put_pieces.defjvp
+def _put_pieces_jvp(axis: int, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (parts_dot, pieces_dot, _), first = tangents, primals[2]
+    return _put_pieces(*primals, axis), lax.dynamic_update_slice_in_dim(parts_dot, pieces_dot, first, axis)
 
 
 def places(start: Any, columns: int, classes: int, blocks: Blocks) -> Array:
@@ -255,19 +298,6 @@ def gradients(
     classes. `beside` is another head of the same classes with its blocks, whose scores are then the last of `held`. Each
     block goes into the gradient of the weight once; that of the hidden states is summed up in float32 or wider.
     """
-    rule = _gradients_in_bits if head.weight.dtype.itemsize == 2 else _gradients
-    return rule(of_scores, held, head, of_class, blocks, beside)
-
-
-def _gradients(
-    of_scores: Callable[..., Any],
-    held: tuple[Any, ...],
-    head: Head,
-    of_class: Any,
-    blocks: Blocks,
-    beside: Any,
-    in_bits: bool = False,
-) -> tuple[Head, Any]:
     x, weight, bias, soft_cap, temperature = head
     classes, x_first = weight.shape[class_axis(blocks)], transposed(x)
     soft_cap, temperature = shared((soft_cap, temperature), x, weight, blocks)  # each device makes its own part
@@ -284,7 +314,7 @@ def _gradients(
         dz, *parts = pullback(ds)
         return Head(
             head_bar.hidden + by_hidden(dz, w, blocks),
-            put_weight(head_bar.weight, by_weight(x_first, dz), start, blocks, weight.dtype),
+            put_weight(head_bar.weight, by_weight(x_first, dz), start, blocks),
             None if bias is None else put(head_bar.bias, token_sum(dz), start, blocks),
             *jax.tree.map(jnp.add, [head_bar.soft_cap, head_bar.temperature], parts),
         ), None if of_class is None else put(class_bar, some_bar, start, blocks)
@@ -293,29 +323,13 @@ def _gradients(
     striped_zeros = functools.partial(jax.tree.map, lambda x: striped(jnp.zeros_like(x), blocks))
     zeros = Head(
         jnp.zeros(x.shape, _rules.wide_dtype(x, weight)),
-        striped(jnp.zeros(weight.shape, jnp.uint16 if in_bits else weight.dtype), blocks, class_axis(blocks)),
+        weight_parts(weight, blocks),
         striped_zeros(bias),
         *jax.tree.map(jnp.zeros_like, (soft_cap, temperature)),
     )
     start = shared((zeros, striped_zeros(of_class)), x, weight, blocks)
     head_bar, class_bar = over_blocks(step, start, classes, blocks)
     weight_bar = head_bar.weight.reshape(weight.shape)
-    if in_bits:
-        weight_bar = lax.bitcast_convert_type(weight_bar, weight.dtype)
     bias_bar, class_bar = jax.tree.map(jnp.ravel, (head_bar.bias, class_bar))
     x_bar, cap_bar, temperature_bar = summed((head_bar.hidden, head_bar.soft_cap, head_bar.temperature), blocks)
     return Head(x_bar, weight_bar, bias_bar, cap_bar, temperature_bar), class_bar
-
-
-# On CPU, XLA carries a 16-bit float array through a loop in float32, and changes all of it at each step; integers not.
-# They have no derivative, and so the second derivatives come from a loop over floats.
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _gradients_in_bits(
-    of_scores: Callable[..., Any], held: tuple[Any, ...], head: Head, of_class: Any, blocks: Blocks, beside: Any
-) -> Any:
-    return _gradients(of_scores, held, head, of_class, blocks, beside, in_bits=True)
-
-
-@_gradients_in_bits.defjvp
-def _gradients_in_bits_jvp(of_scores: Callable[..., Any], primals: Any, tangents: Any) -> tuple[Any, Any]:
-    return jax.jvp(functools.partial(_gradients, of_scores), primals, tangents)
