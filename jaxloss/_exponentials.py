@@ -67,6 +67,18 @@ def shifted_exp(s: Array, m: Array, exact: bool = False) -> Array:
     return e + e * jnp.where(d > -200, difference_error(s, m, d), 0)
 
 
+def easy_shift(m: Array, classes: int) -> Array:
+    """A shift for scores up to m from which any of them is subtracted exactly, but for some below e^−70 of the sum.
+
+    It is 0 for m from 0 to 70 or so, where Σ exp(s) is in range without one; for m below, the next integer, from which s
+    is not as far as from 0. For m above, it is an integer that leaves as much: then exp(s − shift) may be off by 8 ulp
+    where it is below e^−70 of the sum.
+    """
+    top = jnp.ceil(m)
+    in_range = math.floor(math.log(float(jnp.finfo(m.dtype).max) / classes)) - 4  # Σ exp(s), and one over it
+    return top - jnp.clip(top, 0, in_range)
+
+
 def difference_error(x: Array, y: Array, d: Array) -> Array:
     """x − y − d, exactly, for the rounded difference d (Knuth's two-sum; XLA folds shorter forms away)."""
     part = d - x  # what of −y the difference holds

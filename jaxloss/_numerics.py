@@ -207,7 +207,13 @@ def ratio(x: Array, y: Array) -> Array:
 
 
 # Multiplied: XLA would make one quotient of two.
-ratio.defjvps(lambda dx, _, x, y: dx / y, lambda dy, r, x, y: -(dy * ratio(jnp.ones_like(y), y)) * r)
+@jax.custom_jvp
+def _multiplied(x: Array, y: Array) -> Array:
+    return x * (1 / y)
+
+
+ratio.defjvps(lambda dx, _, x, y: ratio(dx, y), lambda dy, r, x, y: -_multiplied(dy, y) * r)
+_multiplied.defjvps(lambda dx, _, x, y: _multiplied(dx, y), lambda dy, r, x, y: -_multiplied(dy, y) * r)
 
 
 @jax.custom_jvp
@@ -346,6 +352,16 @@ def log1p_of_share(x: Array) -> Array:
     On CPU it is also the faster one in an elementwise loop; a reduction would be broken up by so many operations.
     """
     return 0.75 * x + x * polynomial(_LOG1P[np.dtype(x.dtype)], x)
+
+
+@jax.custom_jvp
+def log1p(x: Array) -> Array:
+    """log(1 + x), within 2 ulp for x ≥ 0 where XLA's is within 2.5."""
+    share = jnp.clip(x, 0.25, 1)
+    return jnp.where(share == x, log1p_of_share(share), jnp.log1p(x))
+
+
+log1p.defjvps(lambda dx, _, x: dx / (1 + x))
 
 
 # (e^v − 1 − v)/v² on −1 ≤ v ≤ 2: Chebyshev interpolants with relative weight. The largest relative errors are 2^-30 for

@@ -20,6 +20,7 @@ from jaxloss._exponentials import (
     cap_slope,
     columns_equal,
     difference_error,
+    easy_shift,
     finite,
     first_maximum,
     gap,
@@ -81,14 +82,15 @@ def _integer_sums(
 ) -> tuple[Any, Array | None, tuple[Any, ...]]:
     """The terms; e with 0 at the label, if it is to be kept; and the numbers of a row that the backward pass takes."""
     m, label_score, invalid = _maximum_and_label(logits, labels, soft_cap, where)
-    safe, e = in_range(labels, logits)[0], None
+    safe, e, shift = in_range(labels, logits)[0], None, m
     if keep_exp:
-        # Above ONE_BLOCK classes, another order of summation than without a gradient: values differ in the last place.
-        s = _rules.masked(where, logits, 1)
-        e = _with(shifted_exp(finite(s), m[..., None]), safe, jnp.zeros_like(m))
-        others = jnp.sum(e, axis=-1)
+        # Other roundings than without a gradient: values differ in the last place.
+        s, shift = _rules.masked(where, logits, 1), easy_shift(m, logits.shape[-1])
+        e = _with(shifted_exp(finite(s), shift[..., None], exact=True), safe, jnp.zeros_like(m))
+        kept = jnp.sum(e, axis=-1)
+        others = kept * shifted_exp(finite(shift), m, exact=True)
     else:
-        others = sum_of_others(logits, soft_cap, m, safe, where)
+        kept = others = sum_of_others(logits, soft_cap, m, safe, where)
     log_sum = _log_sum(label_score, m, others)
     uniform = total = count = None
     if uniform_weights is not None:
@@ -96,7 +98,7 @@ def _integer_sums(
     nll, lse = gap(m, label_score) + log_sum + invalid, m + log_sum + invalid
     terms = _rules.masked(where, nll), _rules.masked(where, lse), uniform
     # NaN is put into sums alone: XLA's CPU backend loses it in an exponential.
-    return terms, e, (m, label_score, others + invalid, total, count)
+    return terms, e, (shift, label_score, kept + invalid, total, count)
 
 
 def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) -> tuple[Array, Array, Array]:
@@ -108,7 +110,7 @@ def _maximum_and_label(logits: Array, labels: Array, soft_cap: Any, where: Any) 
 
 def _log_sum(label_score: Array, m: Array, others: Array) -> Array:
     """log Z, exact for a label at the maximum, whose e is 1."""
-    return jnp.log1p(others - (1 - shifted_exp(finite(label_score), m)))
+    return _numerics.log1p(others - (1 - shifted_exp(finite(label_score), m)))
 
 
 def _uniform_term(
@@ -160,23 +162,25 @@ def _in_place(x: Array, label: Array, value: Array) -> Array:
 
 
 def _integer_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
-    logits, e, (m, label_score, others, total, count), labels, uniform_weights, soft_cap, where = residuals
+    logits, e, (shift, label_score, others, total, count), labels, uniform_weights, soft_cap, where = residuals
     keeps_exp = e is not None
     safe, _ = in_range(labels, e if keeps_exp else logits)
     # From here on, a masked row is one like any other, with cotangents of 0.
     nll_bar, lse_bar, uniform_bar = cotangents = jax.tree.map(lambda x: _rules.masked(where, x), cotangents)
     logits = None if keeps_exp else _rules.masked(where, logits, 1)
-    label_e = shifted_exp(finite(label_score), m)
+    label_e = shifted_exp(finite(label_score), shift, keeps_exp)
     z = others + label_e
-    # The label's gradient is −others/Z, never p − 1.
-    at_others = (nll_bar + lse_bar) / z
-    at_own = (lse_bar * label_e - nll_bar * others) / z
+    # The label's gradient is −others/Z, never p − 1. And p in full before its cotangent: Z may be as large as can be.
+    at_others = nll_bar + lse_bar
+    at_own = lse_bar * _numerics.ratio(label_e, z) - nll_bar * _numerics.ratio(others, z)
     if keeps_exp:
-        return _with(e * at_others[..., None], safe, at_own), None, None, None, None
+        p = _numerics.ratio(e, z[..., None])
+        return _with(p * at_others[..., None], safe, at_own), None, None, None, None
+    at_others = at_others / z
 
     logits = lax.optimization_barrier(logits)
     s = finite(scores(logits, soft_cap))
-    e = shifted_exp(s, m[..., None], is_exact(logits, soft_cap))
+    e = shifted_exp(s, shift[..., None], is_exact(logits, soft_cap))
     gradient = jnp.where(columns_equal(safe, logits.shape[-1]), at_own[..., None], e * at_others[..., None])
     if uniform_weights is not None:
         pull = (total / z)[..., None] * e - uniform_weights

@@ -254,6 +254,31 @@ def test_softmax_cross_entropy_within_4_ulp(soft: bool, label: int, rows: np.nda
             assert max(map(ulps, got_gradient, gradient)) <= bound
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_softmax_cross_entropy_at_any_level_and_cotangent(factor: float) -> None:
+    """Σ exp(s) may be near the largest number where the level lets it; the gradient is p times its factor all the same."""
+    levels = np.float32([-3e38, -1e4, -60, -0.5, 0.5, 30, 60, 65, 70, 75, 80, 88, 100, 1e4, 3e38])
+    gaps = np.float32([0, 0, 1, 20, 50])
+    rows = levels[:, None] - np.concatenate([gaps, np.zeros(95, np.float32)])
+    f = jaxloss.softmax_cross_entropy_with_integer_labels
+    for label in (0, 4):
+        got = jax.jit(jax.grad(lambda z, label=label: factor * jnp.sum(f(z, jnp.full(len(z), label)))))(rows)
+        for row, gradient in zip(rows, np.asarray(got), strict=True):
+            true = [factor * x for x in softmax_reference(row, label)[1]]
+            assert max(map(ulps, gradient, true)) <= 6, row
+
+
+def test_second_derivatives_of_softmax_cross_entropy_at_any_level() -> None:
+    """diag p − p pᵀ; and the third derivatives are the same at any level."""
+    gaps = jnp.asarray([0.0, 1, 3, 9])
+    f = functools.partial(jaxloss.softmax_cross_entropy_with_integer_labels, labels=jnp.asarray(1))
+    p = jax.nn.softmax(-gaps)
+    third = jax.jacfwd(jax.hessian(f))
+    for level in (-1e4, -60, 30, 60, 70, 90, 1e4):
+        np.testing.assert_allclose(jax.jit(jax.hessian(f))(level - gaps), jnp.diag(p) - jnp.outer(p, p), atol=2e-7)
+        np.testing.assert_allclose(jax.jit(third)(level - gaps), jax.jit(third)(-gaps), atol=5e-7)
+
+
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 @pytest.mark.parametrize("rows", [hard_rows(), many_classes(400)], ids=["4", "400"])
 def test_smoothed_softmax_cross_entropy_within_4_ulp(soft: bool, rows: np.ndarray) -> None:
