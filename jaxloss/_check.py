@@ -1,7 +1,7 @@
 """Argument checks at trace time. Every error names the argument, what it got and what it takes.
 
-Values that exist only at run time are marked with `checkify.debug_check`, which costs nothing unless the caller wraps
-the step in `checkify.checkify`.
+Values that exist only at run time are marked with `checkify.debug_check`, which computes nothing unless the caller wraps
+the step in `checkify.checkify`; but JAX starts a jitted function that has such a mark from Python.
 """
 
 import math
