@@ -1,4 +1,4 @@
-"""Time of one eager call on a small array, where the cost is that of dispatching."""
+"""Time of one call on a small array, where the cost is that of dispatching: eager, and jitted by the caller."""
 
 import statistics
 import time
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax.losses
 from jax import Array
+from jax.experimental import checkify
 
 import jaxloss
 from benchmarks import speed, tables
@@ -51,4 +52,25 @@ def run(*, small: bool, only: str) -> None:
             line += [f"{1e3 * ours:.3f}", f"{1e3 * theirs:.3f}", tables.ratio(ours / theirs)]
         lines.append(line)
     columns = "ms", "optax ms", "ratio", "gradient ms", "optax ms", "ratio"
-    tables.show("Eager calls", "float32 [8, 16], not jitted by the caller", ("loss", *columns), lines)
+    if lines:
+        tables.show("Eager calls", "float32 [8, 16], not jitted by the caller", ("loss", *columns), lines)
+    if only in "jitted":
+        tables.show(
+            "Jitted calls",
+            "ms; an integer cross-entropy in a step that has other arrays; the marks are those of checks of values",
+            ("other arrays", "ours", "ours without marks", "optax"),
+            [jitted(count, 5 if small else 200) for count in (0, 100, 400)],
+        )
+
+
+def jitted(others: int, rounds: int) -> list[str]:
+    """The times of a jitted step with other arrays beside the loss: ours, ours without the marks of its checks, optax's."""
+
+    def step(loss: Callable[..., Array]) -> Callable[..., Any]:
+        return lambda others, *arrays: ([2 * x for x in others], jnp.mean(loss(*arrays)))
+
+    ours, theirs = (step(library.softmax_cross_entropy_with_integer_labels) for library in (jaxloss, optax.losses))
+    unmarked = checkify.checkify(ours, errors=frozenset())
+    arrays = [jnp.full(3, i, float) for i in range(others)], *speed.classes(jax.random.key(0), (8, 16), jnp.float32)
+    steps = ours, lambda *args: unmarked(*args)[1], theirs
+    return [str(others), *(f"{1e3 * seconds(jax.jit(f), arrays, rounds):.3f}" for f in steps)]
