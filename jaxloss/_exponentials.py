@@ -10,7 +10,8 @@ under a select or a compare not. So the sums here are plain, by blocks of column
 excluded class is done again.
 
 exp(s − m) has the rounding error of s − m, magnified by the size of s − m: up to 64 ulp where s is 64 below m. What one
-array keeps is corrected for it (`shifted_exp`); the sums have their largest term near 1 instead, by another shift.
+array keeps is corrected for it (`shifted_exp`). The sums take another shift instead: one that scores are subtracted from
+exactly (`easy_shift`), or the maximum of the classes in the sum, beside whose 1 the errors of the others are small.
 """
 
 import math
@@ -53,7 +54,7 @@ def gap(m: Array, s: Array) -> Array:
 
 
 def finite(s: Array) -> Array:
-    """inf as the largest number. The sums over blocks do without it: see `sum_without`."""
+    """inf as the largest number. The sums over blocks do without it: see `_sums_of_blocks`."""
     return jnp.minimum(s, jnp.finfo(s.dtype).max)
 
 
@@ -97,11 +98,11 @@ def is_exact(logits: Array, soft_cap: Array | None) -> bool:
     return logits.dtype.itemsize <= 2 and soft_cap is None
 
 
-def _along(x: Array, columns: Array) -> Array:
-    """x[..., columns], the last one behind the end."""
+def _along(x: Array, places: Array, axis: int = -1) -> Array:
+    """What is at the places of an axis, the last one behind its end."""
     # Through integers: XLA's CPU backend may widen a whole 16-bit float array to gather from it.
     bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-    return lax.bitcast_convert_type(jnp.take_along_axis(bits, columns, axis=-1, mode="clip"), x.dtype)
+    return lax.bitcast_convert_type(jnp.take_along_axis(bits, places, axis=axis, mode="clip"), x.dtype)
 
 
 def at_label(x: Array, labels: Array) -> Array:
@@ -148,11 +149,14 @@ def _by_blocks(reduce: Callable[..., Array], combine: Any, start: float, of: Cal
 
 def _one_block(x: Array, block: Array) -> tuple[Array, Array]:
     """The values in one block of columns a row, −inf behind the last class, and the columns."""
-    classes = x.shape[-1]
+    *batch, classes = x.shape
     size = _block_size(classes)
     if size == classes:
         return x, jnp.arange(classes)
     columns = block[..., None] * size + jnp.arange(size)
+    if classes % size == 0:
+        blocks = x.reshape(*batch, classes // size, size)
+        return lax.optimization_barrier(_along(blocks, block[..., None, None], axis=-2))[..., 0, :], columns
     values = lax.optimization_barrier(_along(x, columns))
     return jnp.where(columns < classes, values, -jnp.inf), columns
 
@@ -168,53 +172,46 @@ def first_maximum(logits: Array) -> Array:
     return block * _block_size(logits.shape[-1]) + jnp.argmax(values, axis=-1)
 
 
-def sum_without(logits: Array, soft_cap: Any, column: Array, shift: Array | None = None) -> tuple[Array, Array]:
-    """Σ exp(s − shift) over the classes but one, and the shift: by default the maximum of those classes.
-
-    Then the largest term is 1 and has no error.
-    """
-    (sums,), shift = _sums_of_blocks(logits, soft_cap, column, shift, None)
-    return jnp.sum(sums, axis=-1), shift
-
-
 def _sums_of_blocks(
     logits: Array, soft_cap: Any, column: Array, shift: Array | None, grid: Array | None
-) -> tuple[tuple[Array, ...], Array]:
-    """Of exp(s − shift), without that of one column, the sums of its `_parts` over the blocks, [..., blocks]; the shift."""
-    exact = is_exact(logits, soft_cap)
+) -> tuple[list[tuple[Array, Array]], Array]:
+    """The sums of exp(s − shift) without one column, and the shift: for each of the `_parts`, two arrays.
+
+    They are the sums over the blocks of columns, [..., blocks], with 0 for the block of that column, and what is left of
+    this block. The shift given is one that scores are subtracted from exactly; without, it is the maximum of the classes
+    in the sum.
+    """
+    exact = shift is not None or is_exact(logits, soft_cap)
     block = column // _block_size(logits.shape[-1])
     values, columns = _one_block(logits, block)
-    is_own = columns == column[..., None]
+    values = lax.optimization_barrier(jnp.where(columns == column[..., None], -jnp.inf, values))
     in_blocks = values.shape[-1] < logits.shape[-1]
 
     if shift is None:
-        highest = jnp.max(jnp.where(is_own, -jnp.inf, values), axis=-1)
+        highest = jnp.max(values, axis=-1)
         if in_blocks:
             maxima = _block_maxima(logits)
             highest = jnp.maximum(highest, jnp.max(jnp.where(_is_block(maxima, block), -jnp.inf, maxima), axis=-1))
         shift = scores(highest, soft_cap)
         shift = lax.stop_gradient(jnp.maximum(shift, jnp.finfo(shift.dtype).min))
-    e = jnp.where(is_own, 0, shifted_exp(finite(scores(values, soft_cap)), shift[..., None], exact))
-    done_again = tuple(jnp.sum(part, axis=-1, keepdims=True) for part in _parts(e, grid))
     if not in_blocks:
-        return done_again, shift
+        e = shifted_exp(finite(scores(values, soft_cap)), shift[..., None], exact)
+        return [(part[..., :0], jnp.sum(part, axis=-1)) for part in _parts(e, grid)], shift
 
+    # No guard against a logit of inf, which would keep XLA from fusing: the callers have one.
     top = finite(shift)
-    sums: list[Array] = []
-    for i, again in enumerate(done_again):
+    sums: list[tuple[Array, Array]] = []
+    for i in range(1 if grid is None else 2):
         # One after the other, lest XLA form the exponentials once for all of them and store them.
-        logits, top, grid, sums = lax.optimization_barrier((logits, top, grid, sums))
+        logits, values, top, grid, sums = lax.optimization_barrier((logits, values, top, grid, sums))
 
         def part(x: Array, i: int = i, top: Array = top, grid: Array | None = grid) -> Array:
             return _parts(jnp.exp(scores(x, soft_cap) - top[..., None, None]), grid)[i]
 
         of_blocks = _by_blocks(jnp.sum, lax.add, 0, part, logits)
-        sums.append(jnp.where(_is_block(of_blocks, block), again, of_blocks))
-    # Beside a logit of inf the others are 0; if it is one of them, it is all there is. The sums have no guard for that.
-    own = jnp.max(jnp.where(is_own, values, -jnp.inf), axis=-1)
-    alone = jnp.where(_is_block(sums[0], block) & (own < jnp.inf)[..., None], jnp.ones_like(sums[0]), 0)
-    infinite = (shift == jnp.inf)[..., None]
-    return tuple(jnp.where(infinite, x, y) for x, y in zip(_parts(alone, grid), sums, strict=True)), shift
+        left = jnp.sum(part(values[..., None, :]), axis=-1)[..., 0]
+        sums.append((jnp.where(_is_block(of_blocks, block), 0, of_blocks), left))
+    return sums, shift
 
 
 def _parts(x: Array, grid: Array | None) -> tuple[Array, ...]:
@@ -233,10 +230,11 @@ def _grid(unit: float, dtype: Any) -> Array:
 
 def _sum_of_all_but(logits: Array, soft_cap: Any, m: Array, column: Array) -> Array:
     """Σ exp(s − m) over the classes but one."""
-    if is_exact(logits, soft_cap) or logits.shape[-1] <= ONE_BLOCK:
-        return sum_without(logits, soft_cap, column, m)[0]
-    total, shift = sum_without(logits, soft_cap, column)
-    return total * shifted_exp(finite(shift), m)
+    shift = m if is_exact(logits, soft_cap) else easy_shift(m, logits.shape[-1])
+    [(of_blocks, left)], _ = _sums_of_blocks(logits, soft_cap, column, shift, None)
+    total = (jnp.sum(of_blocks, axis=-1) + left) * shifted_exp(finite(shift), m, exact=True)
+    # Beside a logit of inf the others are 0; if it is one of them, it is all there is.
+    return jnp.where(m == jnp.inf, jnp.where(at_label(logits, column) < jnp.inf, 1, 0), total)
 
 
 def _is_block(of_blocks: Array, block: Array) -> Array:
@@ -293,13 +291,15 @@ def sum_by_largest(logits: Array, soft_cap: Any, labels: Array) -> tuple[Array, 
     """
     dtype = _rules.wide_dtype(logits)
     eps = float(jnp.finfo(dtype).eps)
-    (large, small), largest = _sums_of_blocks(logits, soft_cap, labels, None, _grid(2**10 * eps, dtype))
-    total, lost = jnp.zeros_like(largest), jnp.zeros_like(largest)
-    for part in (*_parts(large, _grid(2**22 * eps, dtype)), small):
-        more = jnp.sum(part, axis=-1)
+    sums, largest = _sums_of_blocks(logits, soft_cap, labels, None, _grid(2**10 * eps, dtype))
+    (large, left_large), (small, left_small) = sums
+    of_blocks = (jnp.sum(part, axis=-1) for part in (*_parts(large, _grid(2**22 * eps, dtype)), small))
+    total, lost = left_large, jnp.zeros_like(largest)
+    for more in (*of_blocks, left_small):
         total, before = total + more, total
         lost = lost + difference_error(before, -more, total)
-    return total, lost, largest
+    infinite = largest == jnp.inf
+    return jnp.where(infinite, 1, total), jnp.where(infinite, 0, lost), largest
 
 
 @sum_by_largest.defjvp
