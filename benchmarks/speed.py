@@ -247,7 +247,7 @@ def measure(row: Row, seconds: float) -> list[str]:
 
 def show(title: str, chosen: list[Row], *, small: bool, only: str) -> None:
     chosen = [row for row in chosen if only in row.title()]
-    lines = [measure(row, seconds=0 if small else 4) for row in track(chosen, title, console=tables.console)]
+    lines = [measure(row, seconds=0 if small else 6) for row in track(chosen, title, console=tables.console)]
     peer = "torch is not installed" if torch is None else f"torch {torch.__version__}"
     columns = "ratio to optax", "bound", "ms", "optax ms", "torch ratio", "temp MB", "optax temp MB", "rounds"
     note = f"value_and_grad of the mean unless forward; jax {jax.__version__}, optax {optax.__version__}, {peer}"

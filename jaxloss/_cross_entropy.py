@@ -55,7 +55,7 @@ def softmax_cross_entropy(
         >>> logits = jnp.array([[1.2, -0.8, -0.5], [0.9, -1.2, 1.1]])
         >>> labels = jnp.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
         >>> print(jaxloss.softmax_cross_entropy(logits, labels))
-        [0.2761297 1.8017988]
+        [0.27612966 1.8017988 ]
 
     References:
         Bridle, Training Stochastic Model Recognition Algorithms as Networks, 1990

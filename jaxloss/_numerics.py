@@ -233,6 +233,7 @@ def _share_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
 
 
 _BLOCK = 64  # numbers that `sums` adds one after another
+_LANES = 16  # such sums side by side, which a processor adds at once
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -243,9 +244,12 @@ def sums(axis: int, *terms: Array) -> tuple[Array, ...]:
     unknown length has no blocks.
     """
     axis %= terms[0].ndim
-    if not isinstance(terms[0].shape[axis], int):
+    length: Any = terms[0].shape[axis]
+    if not isinstance(length, int):
         return tuple(jnp.sum(x, axis=axis) for x in terms)
-    blocks = tuple(_in_blocks(x, axis) for x in terms)
+    if axis == terms[0].ndim - 1 and length > _BLOCK:
+        return tuple(jnp.sum(x, axis=-1) for x in sums(axis, *(_in_blocks(x, axis, _LANES) for x in terms)))
+    blocks = tuple(_in_blocks(x, axis, _BLOCK) for x in terms)
     zeros = tuple(jnp.zeros((), x.dtype) for x in terms)
 
     def add(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -254,10 +258,10 @@ def sums(axis: int, *terms: Array) -> tuple[Array, ...]:
     return tuple(jnp.sum(x, axis=axis) for x in lax.reduce(blocks, zeros, add, (axis + 1,)))
 
 
-def _in_blocks(x: Array, axis: int) -> Array:
-    """x with an axis in blocks of at most `_BLOCK`, filled up with 0, that lie along the axis after it."""
+def _in_blocks(x: Array, axis: int, most: int) -> Array:
+    """x with an axis in blocks of at most so many, filled up with 0, that lie along the axis after it."""
     length = x.shape[axis]
-    block = min(length, _BLOCK)
+    block = min(length, most)
     if length > block:
         x = jnp.pad(x, [(0, -length % block if i == axis else 0) for i in range(x.ndim)])
     return x.reshape(*x.shape[:axis], x.shape[axis] // max(block, 1), block, *x.shape[axis + 1 :])

@@ -117,18 +117,25 @@ def _uniform_term(
     logits: Array, weights: Array, soft_cap: Any, m: Array, log_sum: Array, where: Any
 ) -> tuple[Array, Array, Array]:
     """Σ_k w_k (lse − s_k)/K over the K classes that can occur, Σ_k w_k over them, and K."""
-    logits = _rules.masked(where, logits, 1)
-    s = finite(scores(lax.optimization_barrier(logits), soft_cap))
-    largest = jnp.finfo(s.dtype).max
-    # Without a select, which keeps XLA from fusing: a quarter of s is finite where s is −inf, and nowhere else as low.
-    quarter = jnp.maximum(0.25 * s, -0.5 * largest)
-    occurs = _numerics.step(quarter + 0.375 * largest)
-    scale = 2.0 ** -math.ceil(math.log2(logits.shape[-1]))  # so that the sum does not overflow before its mean
-    gaps = jnp.sum(scale * weights * occurs * (0.25 * finite(m)[..., None] - quarter), axis=-1)
-    count = jnp.maximum(jnp.sum(occurs, axis=-1), 1)
-    total = weights * count if weights.ndim == 0 else jnp.sum(weights * occurs, axis=-1)
-    uniform = gaps * (4 / scale / count) + (total / count) * log_sum
+    s = scores(lax.optimization_barrier(_rules.masked(where, logits, 1)), soft_cap)
+    occurs = jnp.where(s > -jnp.inf, jnp.ones_like(s), 0)
+    # By halves, and each a part of their mean: what is above the largest number in a gap or in the sum is not in the end.
+    scale = 2.0 ** -math.ceil(math.log2(logits.shape[-1]))
+    halves = jnp.where(s > -jnp.inf, times(scale * weights, gap(0.5 * m[..., None], 0.5 * s)), 0)
+    halves, total, count = _sums(halves, weights * occurs, occurs)
+    count = jnp.maximum(count, 1)
+    uniform = halves * (2 / scale / count) + (total / count) * log_sum
     return _rules.masked(where, uniform), total, count
+
+
+def _sums(*terms: Array) -> tuple[Array, ...]:
+    """The sums over the classes: in one pass, since beside a select XLA fuses no sum that stands alone.
+
+    Of few classes that pass would add one after another.
+    """
+    if terms[0].shape[-1] <= ONE_BLOCK:
+        return tuple(jnp.sum(x, axis=-1) for x in terms)
+    return _numerics.sums(-1, *terms)
 
 
 def _keeps_exp(logits: Array, uniform_weights: Any, soft_cap: Any) -> bool:
@@ -202,14 +209,18 @@ integer_terms.defvjp(_integer_terms_fwd, functools.partial(_rules.compiled, _int
 # --- Soft labels ----------------------------------------------------------------------------------------------------
 
 
-def targets(labels: Array, smoothing: Any, class_weights: Any, s: Array) -> Array:
-    """w((1 − ε) y + ε/K) over the K classes that can occur."""
+def targets(labels: Array, smoothing: Any, count: Any, class_weights: Any, s: Array) -> Array:
+    """w((1 − ε) y + ε/K) over the K classes that can occur, of which `count` is the number."""
     t = _rules.wide(labels, s)
     if smoothing is not None:
-        occurs = s > -jnp.inf
-        count = jnp.maximum(jnp.sum(occurs, axis=-1, keepdims=True), 1).astype(t.dtype)
-        t = (1 - smoothing[..., None]) * t + jnp.where(occurs, smoothing[..., None] / count, 0)
+        even = jnp.where(s > -jnp.inf, (smoothing / count)[..., None], 0)
+        t = (1 - smoothing[..., None]) * t + even
     return t if class_weights is None else class_weights * t
+
+
+def occurring(s: Array) -> Array:
+    """How many classes can occur, or 1."""
+    return jnp.maximum(jnp.sum(s > -jnp.inf, axis=-1), 1).astype(s.dtype)
 
 
 @jax.custom_vjp
@@ -225,38 +236,44 @@ def _soft_terms_value(logits: Array, labels: Array, *options_and_where: Any) -> 
 
 def _soft_sums(
     logits: Array, labels: Array, smoothing: Any, class_weights: Any, soft_cap: Any, where: Any
-) -> tuple[Any, tuple[Array, Array]]:
+) -> tuple[Any, tuple[Any, ...]]:
+    """The terms, and the numbers of a row that the backward pass takes."""
     m = _rules.masked(where, maximum(logits, soft_cap))
-    logits, labels = _rules.masked(where, logits, 1), _rules.masked(where, labels, 1)
     rest = sum_of_rest(logits, soft_cap, m, where)
-    s = scores(logits, soft_cap)
-    t = targets(labels, smoothing, class_weights, s)
-    log_sum = jnp.log1p(rest)
+    log_sum = _numerics.log1p(rest)
+    s = scores(_rules.masked(where, logits, 1), soft_cap)
+    t = targets(_rules.masked(where, labels, 1), None, None, class_weights, s)
     # By halves: a gap may be above the largest number, its part in the sum not.
-    loss = 2 * jnp.sum(times(t, gap(0.5 * m[..., None], 0.5 * s)), axis=-1) + jnp.sum(t, axis=-1) * log_sum
-    return (_rules.masked(where, loss), _rules.masked(where, m + log_sum)), (m, rest)
+    halves, total = _sums(times(t, gap(0.5 * m[..., None], 0.5 * s)), t)
+    loss, count = 2 * halves + total * log_sum, None
+    if smoothing is not None:
+        weights = _rules.wide(1.0 if class_weights is None else class_weights, logits)
+        uniform, even, count = _uniform_term(logits, weights, soft_cap, m, log_sum, where)
+        loss = times(1 - smoothing, loss) + times(smoothing, uniform)
+        total = (1 - smoothing) * total + smoothing * (even / count)
+    return (_rules.masked(where, loss), _rules.masked(where, m + log_sum)), (m, rest, total, count)
 
 
 def _soft_terms_fwd(logits: Array, labels: Array, *options_and_where: Any) -> Any:
-    terms, sums = _soft_sums(logits, labels, *options_and_where)
-    return terms, (logits, labels, *options_and_where, *sums)
+    terms, of_rows = _soft_sums(logits, labels, *options_and_where)
+    return terms, (logits, labels, *options_and_where, *of_rows)
 
 
 def _soft_terms_bwd(residuals: Any, cotangents: Any) -> tuple[Any, ...]:
-    logits, labels, smoothing, class_weights, soft_cap, where, m, rest = residuals
+    logits, labels, smoothing, class_weights, soft_cap, where, m, rest, total, count = residuals
     loss_bar, lse_bar = cotangents = jax.tree.map(lambda x: _rules.masked(where, x), cotangents)
     logits, labels = _rules.masked(where, logits, 1), _rules.masked(where, labels, 1)
     logits = lax.optimization_barrier(logits)
     s = scores(logits, soft_cap)
     e = shifted_exp(finite(s), m[..., None], is_exact(logits, soft_cap))
-    t = targets(labels, smoothing, class_weights, s)
+    t = targets(labels, smoothing, count, class_weights, s)
     z = (1 + rest)[..., None]
     # p Σt − t as e·(Σt − t) − t·(Z − e), where Z − e is R + (1 − e): neither difference cancels for a hard label.
-    pull = e * (jnp.sum(t, axis=-1, keepdims=True) - t) - t * (rest[..., None] + (1 - e))
+    pull = e * (total[..., None] - t) - t * (rest[..., None] + (1 - e))
     gradient = (loss_bar[..., None] * pull + lse_bar[..., None] * e) / z
     if soft_cap is not None:
         gradient = gradient * cap_slope(logits, soft_cap)
-    label_gradient = loss_bar[..., None] * (gap(m[..., None], s) + jnp.log1p(rest)[..., None])
+    label_gradient = loss_bar[..., None] * (gap(m[..., None], s) + _numerics.log1p(rest)[..., None])
     label_gradient = label_gradient if class_weights is None else class_weights * label_gradient
     label_gradient = label_gradient if smoothing is None else (1 - smoothing[..., None]) * label_gradient
     options = (smoothing, class_weights, soft_cap)
@@ -281,7 +298,7 @@ def neg_log_softmax(logits: Array, soft_cap: Any) -> Array:
 
 def _neg_log_softmax_value(logits: Array, soft_cap: Any) -> Array:
     m = maximum(logits, soft_cap)
-    return gap(m[..., None], scores(logits, soft_cap)) + jnp.log1p(sum_of_rest(logits, soft_cap, m, None))[..., None]
+    return gap(m[..., None], scores(logits, soft_cap)) + _numerics.log1p(sum_of_rest(logits, soft_cap, m, None))[..., None]
 
 
 def _neg_log_softmax_fwd(logits: Array, soft_cap: Any) -> tuple[Array, Any]:
@@ -435,14 +452,15 @@ def expected(
         smoothing, *options = (_rules.harmless(where, x) for x in (smoothing, *options))
         losses = of_class(logits, soft_cap, *options)
         s = scores(logits, soft_cap)
+        count = None if smoothing is None else occurring(s)
         if not jnp.issubdtype(labels.dtype, jnp.integer):
             labels = _rules.masked(where, labels, 1)
-            return jnp.sum(times(targets(labels, smoothing, weights, s), losses), axis=-1)
+            return jnp.sum(times(targets(labels, smoothing, count, weights, s), losses), axis=-1)
         own, invalid = pick(losses, labels, where)
         total = own + invalid if weights is None else times(weight_of(weights, labels, own), own) + invalid
         if smoothing is None:
             return total
-        even = targets(jnp.zeros_like(s), jnp.ones_like(invalid), weights, s)
+        even = targets(jnp.zeros_like(s), jnp.ones_like(invalid), count, weights, s)
         return times(1 - smoothing, total) + smoothing * jnp.sum(times(even, losses), axis=-1)
 
     total = _rules.call(formula, logits, labels, where, smoothing, class_weights, soft_cap, *options)
@@ -465,7 +483,7 @@ def cross_entropy(
         if weights is not None:
             loss = times(weight_of(weights, labels, loss), loss)
         if smoothing is not None:
-            loss = times(1 - smoothing, loss) + smoothing * uniform
+            loss = times(1 - smoothing, loss) + times(smoothing, uniform)
     else:
         loss, lse = _rules.call(soft_terms, logits, labels, smoothing, weights, soft_cap, where)
     return loss if z_loss is None else loss + z_loss * jnp.square(lse)

@@ -304,6 +304,22 @@ def test_smoothed_softmax_cross_entropy_within_4_ulp(soft: bool, rows: np.ndarra
                 assert abs(mp.mpf(float(got)) - (p - t)) <= 4 * mp.mpf(2) ** -23 * max(p, t), row
 
 
+@pytest.mark.parametrize("classes", [33, 65, 400])
+def test_the_sums_of_soft_labels_within_3_ulp(classes: int) -> None:
+    """Over thousands of rows: added one after another, the terms of 64 classes would lose up to 8 ulp."""
+    rng = np.random.default_rng(classes)
+    logits = (200 + 10 * rng.standard_normal((4000, classes))).astype(np.float32)
+    drawn = rng.dirichlet(np.full(classes, 0.3), len(logits)).astype(np.float32)
+    hard = np.zeros_like(drawn)
+    hard[:, 0] = 1
+    z = logits.astype(np.float64)
+    gaps = np.log(np.sum(np.exp(z - z.max(-1, keepdims=True)), -1, keepdims=True)) + z.max(-1, keepdims=True) - z
+    for labels, smoothing in ((drawn, 0.0), (hard, float(np.float32(0.1)))):
+        got = jax.jit(functools.partial(jaxloss.softmax_cross_entropy, label_smoothing=smoothing))(logits, labels)
+        want = np.sum(((1 - smoothing) * labels.astype(np.float64) + smoothing / classes) * gaps, -1)
+        assert np.max(np.abs(np.asarray(got, np.float64) / want - 1)) <= 3 * 2.0**-23
+
+
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_softmax_focal_within_8_ulp(gamma: float) -> None:
     rows = hard_rows()
