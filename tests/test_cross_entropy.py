@@ -47,7 +47,7 @@ def test_memory_of_the_options(dtype: Any) -> None:
     ]
     for loss, truth in pairs:
         assert temporary_bytes(value_and_grad(loss), logits, truth) < 0.1 * float32_logits
-    assert temporary_bytes(lambda z, y: jnp.mean(ours(z, y)), logits, labels) < 0.05 * float32_logits
+    assert temporary_bytes(lambda z, y: jnp.mean(ours(z, y)), logits, labels) < 0.1 * float32_logits
 
     def theirs(z: Any, y: Any) -> Any:
         return optax.softmax_cross_entropy_with_integer_labels(30 * jnp.tanh(z / 30), y)
