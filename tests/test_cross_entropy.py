@@ -113,6 +113,19 @@ def test_smoothing_beside_what_is_not_finite(classes: int, smoothing: float, dty
         assert gradient[2, -1] == 0
 
 
+def test_smoothed_targets_need_not_sum_to_1() -> None:
+    """Weights of the classes, and labels of any sum: the gradient is p Σt − t."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    logits, labels = jax.random.normal(keys[0], (2, 100)), jax.random.uniform(keys[1], (2, 100))
+    weights = jax.random.uniform(keys[2], (100,))
+    for w in (None, weights):
+        loss = partial(jaxloss.softmax_cross_entropy, labels=labels, label_smoothing=0.3, class_weights=w)
+        gradient = jax.grad(lambda z, loss=loss: jnp.sum(loss(z)))(logits)
+        t = (1.0 if w is None else w) * (0.7 * labels + 0.3 / 100)
+        want = jax.nn.softmax(logits) * jnp.sum(t, axis=-1, keepdims=True) - t
+        np.testing.assert_allclose(gradient, want, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
 @pytest.mark.parametrize("classes", [1, 7, 64, 65, 257, 1009, 5000])
 def test_any_number_of_classes(classes: int, dtype: Any) -> None:
