@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _numerics, _rules, _softmax
+from jaxloss import _check, _log_odds, _numerics, _rules, _softmax
 from jaxloss._rules import partials
 
 # The keywords label_smoothing, class_weights, z_loss, soft_cap, axis and where of the softmax losses are those of
@@ -331,7 +331,7 @@ def _softmax_focal_core(
     if smoothing is None and jnp.issubdtype(labels.dtype, jnp.integer):
         safe = _rules.masked(where, logits, 1)
         in_range, invalid = _softmax.in_range(labels, logits)
-        margin, error = _rules.call(_softmax.label_margin, safe, in_range, soft_cap)
+        margin, error = _rules.call(_log_odds.label_margin, safe, in_range, soft_cap)
         loss = _focal_of_margin(margin + invalid, error, gamma, where)
         loss = loss if weights is None else _softmax.times(_softmax.weight_of(weights, labels, loss), loss)
     else:
@@ -340,7 +340,7 @@ def _softmax_focal_core(
 
 
 def _focal_of_class(logits: Array, soft_cap: Any, gamma: Array) -> Array:
-    margins, errors = _rules.call(_softmax.margins, logits, soft_cap)
+    margins, errors = _rules.call(_log_odds.margins, logits, soft_cap)
     return _focal_of_margin(margins, errors, gamma[..., None], None)
 
 
