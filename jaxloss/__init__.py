@@ -18,6 +18,7 @@ from jaxloss._adversarial import (
     gan_wasserstein_generator_loss,
 )
 from jaxloss._angular import arcface_loss
+from jaxloss._check import debug_checks
 from jaxloss._contrastive import (
     clip_loss,
     info_nce_loss,
@@ -218,6 +219,7 @@ __all__ = [
     "ctc_greedy_decode",
     "ctc_loss",
     "ctc_loss_with_forward_probs",
+    "debug_checks",
     "dice_loss",
     "dino_loss",
     "diou_loss",

@@ -90,7 +90,7 @@ def softmax_cross_entropy_with_integer_labels(
     Args:
         logits: unnormalised log-probabilities, in nats; −inf for a class that cannot occur.
         labels: the index of the class of each example, from 0 to classes − 1. Out of range and not masked: NaN in loss
-            and gradient, and a sentence under `checkify.checkify`. To ignore a label of −100, pass
+            and gradient, and a sentence under `jaxloss.debug_checks`. To ignore a label of −100, pass
             `where=labels != -100`.
         label_smoothing: ε, from 0 to 1, the part of the label spread over the classes that can occur; broadcasts to
             the examples, differentiable.

@@ -157,9 +157,9 @@ def problem(
         live, counts = live & selected, counts & selected
     inside = (labels >= 0) & (labels < classes) & (labels != blank_id)
     _check.run_time(
-        inside | ~counts, f"labels must be from 0 to {classes - 1}, and not the blank, where they are not padding"
+        lambda: inside | ~counts, f"labels must be from 0 to {classes - 1}, and not the blank, where they are not padding"
     )
-    _check.run_time(counts[..., 1:] <= counts[..., :-1], "label_paddings must be to the right of the labels")
+    _check.run_time(lambda: counts[..., 1:] <= counts[..., :-1], "label_paddings must be to the right of the labels")
     invalid = jnp.where(jnp.any(counts & ~inside, axis=-1), jnp.nan, 0).astype(_rules.wide_dtype(logits))
     states = jnp.pad(jnp.where(inside, labels, 0), [(0, 0)] * len(batch) + [(0, 1)], constant_values=blank_id)
     lengths = jnp.sum(counts, axis=-1, dtype=jnp.int32)

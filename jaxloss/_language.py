@@ -45,7 +45,7 @@ def linear_softmax_cross_entropy(
         hidden: x, the last hidden states, one vector a token.
         weight: W, one vector a class of the vocabulary, of any size.
         labels: the class that came, from 0 to vocab − 1. Out of range and not masked: NaN in loss and gradient, and a
-            sentence under `checkify.checkify`. To ignore a label of −100, pass `where=labels != -100`.
+            sentence under `jaxloss.debug_checks`. To ignore a label of −100, pass `where=labels != -100`.
         bias: b, one number a class, differentiable; −inf for a class that cannot occur.
         label_smoothing: ε, from 0 to 1, the part of the label spread over the K classes that can occur; broadcasts to
             the tokens, differentiable.
@@ -120,7 +120,7 @@ def mean_linear_softmax_cross_entropy(
         hidden: x, the last hidden states, one vector a token.
         weight: W, one vector a class of the vocabulary, of any size.
         labels: the class that came, from 0 to vocab − 1. Out of range and not masked: NaN in loss and gradient, and a
-            sentence under `checkify.checkify`.
+            sentence under `jaxloss.debug_checks`.
         weights: v, a factor a token; broadcasts to the tokens, differentiable.
         bias: b, one number a class, differentiable; −inf for a class that cannot occur.
         label_smoothing: ε, from 0 to 1; broadcasts to the tokens, differentiable.

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
-from optax import projections
 
 from jaxloss import _check, _exponentials, _numerics, _rules, _softmax
 from jaxloss._rules import partials
@@ -369,6 +368,8 @@ def _simplex(scores: Array) -> tuple[Array, Array]:
     """The scores in float32 or wider less their maximum, and their projection on the simplex."""
     z = _rules.wide(scores)
     z = z - jax.lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True))
+    from optax import projections  # not at import, which it doubles
+
     return z, jnp.vectorize(projections.projection_simplex, signature="(n)->(n)")(z).astype(z.dtype)
 
 

@@ -451,7 +451,7 @@ def squared_log_error(
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     for name, x in (("predictions", predictions), ("targets", targets)):
-        _check.run_time((x > -1) | _check.left_out(where), f"{name} must be above -1")
+        _check.above(name, x, -1, where)
     return _squared_log_error(predictions, targets, where=where)
 
 

@@ -135,7 +135,7 @@ def _lengths(name: str, lengths: Any, shape: tuple[int, ...], where: Array | Non
         raise ValueError(f"{name} must have the shape {shape[:-2]}, got {lengths.shape}")
     if where is not None:
         lengths = jnp.where(where, lengths, 1)
-    _check.run_time((lengths >= 1) & (lengths <= shape[-2]), f"{name} must be from 1 to {shape[-2]}")
+    _check.within(name, lengths, 1, shape[-2], None)
     return lengths
 
 

@@ -73,13 +73,12 @@ def transducer_loss(
     for name, lengths, most in ("logit_lengths", logit_lengths, frames), ("label_lengths", label_lengths, nodes - 1):
         if lengths.shape != tuple(batch):
             raise ValueError(f"{name} must have the shape {tuple(batch)}, got {lengths.shape}")
-        inside = (lengths >= 0) & (lengths <= most)
-        _check.run_time(inside | _check.left_out(where), f"{name} must be from 0 to {most}")
+        _check.within(name, lengths, 0, most, where)
     blank_id = _check.count("blank_id", blank_id, most=classes - 1)
     logit_lengths, label_lengths = _rules.masked(where, logit_lengths), _rules.masked(where, label_lengths)
     inside = (labels >= 0) & (labels < classes)
     counts = jnp.arange(nodes - 1) < label_lengths[..., None]
-    _check.run_time(inside | ~counts, f"labels must be from 0 to {classes - 1} within label_lengths")
+    _check.run_time(lambda: inside | ~counts, f"labels must be from 0 to {classes - 1} within label_lengths")
     invalid = jnp.where(jnp.any(counts & ~inside, axis=-1), jnp.nan, 0).astype(_rules.wide_dtype(logits))
     if frames == 0:  # the loops need one, be it outside the lengths
         logits = jnp.zeros((*batch, 1, nodes, classes), logits.dtype)

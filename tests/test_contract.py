@@ -437,7 +437,8 @@ def test_masked_options_are_not_checked(case: Case) -> None:
     def problem(where: Any) -> Any:
         return checkify.checkify(lambda values: case.loss(*args, where=where, **values))(clean | bad)[0]
 
-    of_the_kept, of_all = jax.jit(lambda: (problem(where), problem(None)))()
+    with jaxloss.debug_checks("checkify"):
+        of_the_kept, of_all = jax.jit(lambda: (problem(where), problem(None)))()
     assert of_the_kept.get() is None
     assert "must be" in of_all.get()
 

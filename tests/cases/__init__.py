@@ -49,6 +49,7 @@ OTHERS = {
     "ctc_forced_alignment",
     "ctc_greedy_decode",
     "ctc_loss_with_forward_probs",
+    "debug_checks",
     "gradient_penalty",
     "make_fenchel_young_loss",
     "mean",
