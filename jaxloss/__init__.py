@@ -191,6 +191,8 @@ from jaxloss._variational import (
     negative_elbo,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "absolute_error",
     "absolute_percentage_error",

@@ -6,6 +6,8 @@ from pathlib import Path
 import documents
 import pytest
 
+import jaxloss
+
 ROOT = documents.DOCS.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *documents.DOCS.glob("*.md")]
 
@@ -30,3 +32,8 @@ def test_readme_points_to_every_document():
     assert {f"docs/{path.name}" for path in documents.DOCS.glob("*.md")} <= set(
         re.findall(r"\]\((.*?)\)", (ROOT / "README.md").read_text())
     )
+
+
+def test_one_version():
+    assert f"\nversion: {jaxloss.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{jaxloss.__version__}] - " in (ROOT / "CHANGELOG.md").read_text()
