@@ -4,6 +4,8 @@ Values that exist only at run time are checked when asked for, under `debug_chec
 program: even a mark that computes nothing, as `checkify.debug_check` is, makes JAX start a jitted function from Python.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import math
@@ -177,9 +179,9 @@ def option(
     value: Any,
     data: Array | jax.ShapeDtypeStruct,
     *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
+    minimum: int | float | None = None,
+    maximum: int | float | None = None,
+    above: int | float | None = None,
     shape: tuple[int, ...] | None = None,
     of: str | None = None,
     where: Array | None = None,
@@ -231,7 +233,7 @@ def option(
 
 
 def optional(
-    name: str, value: Any, data: Array | jax.ShapeDtypeStruct, *, unused: float | None = None, **domain: Any
+    name: str, value: Any, data: Array | jax.ShapeDtypeStruct, *, unused: int | float | None = None, **domain: Any
 ) -> Array | None:
     """An `option` that may be None, which stays, as `unused` does: a plain number at which the option changes nothing."""
     if value is None or ((_is_number(value) or isinstance(value, np.number)) and value == unused):
@@ -366,7 +368,12 @@ def labels_within(labels: Array, classes: int, where: Array | None) -> None:
 
 
 def softmax_options(
-    logits: Array, label_smoothing: Any, class_weights: Any, z_loss: Any, soft_cap: Any, where: Array | None
+    logits: Array | jax.ShapeDtypeStruct,
+    label_smoothing: Any,
+    class_weights: Any,
+    z_loss: Any,
+    soft_cap: Any,
+    where: Array | None,
 ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     """The options that all softmax losses share, for logits with their classes last. None stands for an unused one."""
     classes, row = logits.shape[-1], examples(logits)
@@ -424,7 +431,7 @@ def at_least_zero(name: str, x: Array, where: Array | None) -> None:
     run_time(lambda: (x >= 0) | left_out(where), f"{name} must be at least 0 where they are not masked by `where`")
 
 
-def above(name: str, x: Array, limit: float, where: Array | None) -> None:
+def above(name: str, x: Array, limit: int | float, where: Array | None) -> None:
     """Checks for what is not above a limit."""
     run_time(lambda: (x > limit) | left_out(where), f"{name} must be above {limit:g}")
 

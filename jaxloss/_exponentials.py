@@ -14,6 +14,8 @@ array keeps is corrected for it (`shifted_exp`). The sums take another shift ins
 exactly (`easy_shift`), or the maximum of the classes in the sum, beside whose 1 the errors of the others are small.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any
@@ -134,7 +136,9 @@ def _block_size(classes: int) -> int:
     return min(divisors, key=lambda b: abs(math.log(b / best)), default=256)
 
 
-def _by_blocks(reduce: Callable[..., Array], combine: Any, start: float, of: Callable[[Array], Array], x: Array) -> Array:
+def _by_blocks(
+    reduce: Callable[..., Array], combine: Any, start: int | float, of: Callable[[Array], Array], x: Array
+) -> Array:
     """of(x) reduced over each block of columns: [..., blocks]."""
     *batch, classes = x.shape
     size = _block_size(classes)
@@ -222,7 +226,7 @@ def _parts(x: Array, grid: Array | None) -> tuple[Array, ...]:
     return high, x - high
 
 
-def _grid(unit: float, dtype: Any) -> Array:
+def _grid(unit: int | float, dtype: Any) -> Array:
     """A number whose last digit is the unit: added and taken away again, it rounds to multiples of that."""
     # As a constant in plain sight it would be folded away.
     return lax.optimization_barrier(jnp.asarray(1.5 * unit / jnp.finfo(dtype).eps, dtype))

@@ -1,10 +1,12 @@
 """Grids [B, T, U] by their anti-diagonals t + u, along which recursions over two sequences run."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
 
-def diagonals(x: Array, fill: float) -> Array:
+def diagonals(x: Array, fill: int | float) -> Array:
     """[T + U − 1, B, U]: entry (d, b, u) is that of the grid at (b, d − u, u), or `fill` where that is outside."""
     batch, rows, columns = x.shape
     count = rows + columns - 1

@@ -1,5 +1,7 @@
 """Metric learning from pairs and triplets of vectors: cosines, contrastive, triplet and ranking losses."""
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any
@@ -259,7 +261,7 @@ def triplet_margin_loss(
     positives: Float[ArrayLike, "*batch dim"],
     negatives: Float[ArrayLike, "*batch dim"],
     *,
-    norm_degree: float = 2,
+    norm_degree: int | float = 2,
     squared: bool = False,
     margin: Float[ArrayLike, "..."] = 1.0,
     eps: Float[ArrayLike, "..."] = 0.0,
@@ -317,7 +319,7 @@ def triplet_margin_loss(
 
 
 @functools.cache
-def _triplet(degree: float, squared: bool) -> Any:
+def _triplet(degree: int | float, squared: bool) -> Any:
     def distance(r: Array, eps: Any) -> Array:
         if squared and degree == 2:
             return jnp.sum(jnp.square(r), axis=-1) + (0 if eps is None else eps)
@@ -334,7 +336,7 @@ def _triplet(degree: float, squared: bool) -> Any:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _raised_norm(r: Array, eps: Array, degree: float) -> Array:
+def _raised_norm(r: Array, eps: Array, degree: int | float) -> Array:
     """(Σ |r|^degree + ε)^(1/degree) along the last axis: ε is the power of one more component."""
     least = jnp.broadcast_to((eps ** (1 / degree))[..., None], (*r.shape[:-1], 1))
     return _vectors.power_norm(jnp.concatenate([r, least], axis=-1), degree)
@@ -342,7 +344,9 @@ def _raised_norm(r: Array, eps: Array, degree: float) -> Array:
 
 # At ε = 0, JAX's own derivative would be 0 · inf.
 @_raised_norm.defjvp
-def _raised_norm_jvp(degree: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _raised_norm_jvp(
+    degree: int | float, primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
     (r, eps), (dr, deps) = primals, tangents
     length = _raised_norm(r, eps, degree)
     none = (length == 0) & (degree > 1)  # at degree 1 there is no kink in ε

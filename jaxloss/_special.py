@@ -5,6 +5,8 @@ terms, which the likelihoods combine into entropies (`half_deviance`), and a sma
 formulas that JAX may differentiate to any order, unless a rule follows.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable
 
@@ -24,7 +26,7 @@ def _series(float32: int, float64: int, dtype: jnp.dtype, coefficient: Callable[
     return [coefficient(j) for j in range(float64 if dtype == np.float64 else float32)]
 
 
-def along_new_axis(numbers: Iterable[float], like: Array) -> Array:
+def along_new_axis(numbers: Iterable[int | float], like: Array) -> Array:
     """Numbers along a new leading axis: a sum over it is one fused loop, and compiles faster than its terms one by one."""
     return jnp.asarray(list(numbers), like.dtype).reshape(-1, *[1] * like.ndim)
 

@@ -1,5 +1,7 @@
 """Structural similarity of images [..., height, width, channel], at one scale and at several."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +22,7 @@ def ssim_loss(
     targets: Float[ArrayLike, "*batch height width channels"],
     *,
     data_range: Float[ArrayLike, "..."] = 1.0,
-    sigma: float = 1.5,
+    sigma: int | float = 1.5,
     window_size: int = 11,
     k1: Float[ArrayLike, "..."] = 0.01,
     k2: Float[ArrayLike, "..."] = 0.03,
@@ -81,7 +83,7 @@ def ms_ssim_loss(
     *,
     data_range: Float[ArrayLike, "..."] = 1.0,
     weights: Float[ArrayLike, "scales"] | Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),
-    sigma: float = 1.5,
+    sigma: int | float = 1.5,
     window_size: int = 11,
     k1: Float[ArrayLike, "..."] = 0.01,
     k2: Float[ArrayLike, "..."] = 0.03,

@@ -5,6 +5,8 @@ frame. It starts in (0, 0) and ends with a blank from the last frame. The recurs
 on which all nodes are known at once, with masses kept as mantissa and exponent (`_scaled.py`).
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any
@@ -18,7 +20,7 @@ from jaxloss import _check, _grid, _numerics, _rules, _scaled
 
 
 def transducer_loss(
-    logits: Float[ArrayLike, "*batch frames labels+1 classes"],
+    logits: Float[ArrayLike, "*batch frames nodes classes"],
     logit_lengths: Int[ArrayLike, "*batch"],
     labels: Int[ArrayLike, "*batch labels"],
     label_lengths: Int[ArrayLike, "*batch"],

@@ -3,6 +3,8 @@
 Their rules are `jax.custom_jvp`, as those of `_numerics`, with a derivative at the zero vector, which has no direction.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 
@@ -54,7 +56,7 @@ norm.defjvps(lambda dx, _, x: jnp.sum(unit(x) * dx, axis=-1))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def power_norm(x: Array, degree: float) -> Array:
+def power_norm(x: Array, degree: int | float) -> Array:
     """(Σ |x|^degree)^(1/degree) along the last axis for a degree from 1 to inf, scaled as `norm`; derivative 0 at 0."""
     if degree == 2:
         return norm(x)
@@ -68,14 +70,14 @@ def power_norm(x: Array, degree: float) -> Array:
 
 # The derivative as a power of a ratio from 0 to 1. JAX's own multiplies powers of the sum that are out of range.
 @power_norm.defjvp
-def _power_norm_jvp(degree: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+def _power_norm_jvp(degree: int | float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     length = power_norm(x, degree)
     slope = unit(x) if degree == 2 else power_slope(x, length, degree)
     return length, jnp.sum(slope * dx, axis=-1)
 
 
-def power_slope(x: Array, length: Array, degree: float) -> Array:
+def power_slope(x: Array, length: Array, degree: int | float) -> Array:
     """The derivative by x of the `power_norm` of a vector with x in it; for degree inf the largest share it evenly."""
     if degree == 2:
         return _numerics.direction(x, length[..., None])
