@@ -219,9 +219,24 @@ def _list_mle(scores: Array, relevance: Array, where: Any) -> Array:
         s = jnp.where(where, s, nothing)  # wherever they are in the order
     # Integers as they are: in float32, those above 2²⁴ would be ties.
     s = jnp.take_along_axis(s, jnp.argsort(relevance, axis=-1, stable=True, descending=True), axis=-1)
-    after = lax.cumlogsumexp(s, axis=s.ndim - 1, reverse=True)[..., 1:]
-    terms = _numerics.softplus(after - s[..., :-1])
-    return jnp.sum(jnp.where(s[..., :-1] <= nothing, 0, terms), axis=-1)
+    # The log-sum-exp of what comes after as a maximum and the rest: their sum would round what exceeds the score.
+    highest, total = lax.associative_scan(
+        _sum_of_exponentials, (lax.stop_gradient(s), _one(s)), reverse=True, axis=s.ndim - 1
+    )
+    lead = (highest[..., 1:] - s[..., :-1]) + jnp.log(total[..., 1:])
+    return jnp.sum(jnp.where(s[..., :-1] <= nothing, 0, _numerics.softplus(lead)), axis=-1)
+
+
+def _one(s: Array) -> Array:
+    """e^(s − s), with the derivative of e^s there: the sum of exponentials of one score, over that of its maximum."""
+    return jnp.exp(s - lax.stop_gradient(s))
+
+
+def _sum_of_exponentials(x: tuple[Array, Array], y: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Two sums of exponentials as one, each a maximum m and Σ e^(s − m)."""
+    (m, total), (n, other) = x, y
+    highest = jnp.maximum(m, n)
+    return highest, total * jnp.exp(m - highest) + other * jnp.exp(n - highest)
 
 
 def approx_ndcg_loss(

@@ -131,3 +131,15 @@ def test_learns_an_order() -> None:
         for _ in range(200):
             scores = scores - 0.3 * step(scores)
         np.testing.assert_array_equal(jnp.argsort(scores), jnp.argsort(labels))
+
+
+def test_list_mle_of_a_long_order_keeps_its_digits() -> None:
+    scores = np.arange(1000.0, dtype=np.float32)
+    loss, gradient = jax.jit(jax.value_and_grad(jaxloss.list_mle_loss))(scores, scores)
+    np.testing.assert_allclose(loss, 457.990817, rtol=5e-7)
+    with jax.enable_x64(True):
+
+        def naive(s: Any) -> Any:
+            return jnp.sum(jax.lax.cumlogsumexp(s) - s)  # the highest score has the highest relevance
+
+        np.testing.assert_allclose(gradient, jax.grad(naive)(jnp.asarray(scores, jnp.float64)), atol=2e-7)
