@@ -163,7 +163,8 @@ def _discrepancy(x: Array, y: Array, bandwidth: Array, where: Any, *, unbiased: 
     def kernel(difference: Array) -> Array:
         return jnp.exp(-jnp.sum(jnp.square(difference), axis=-1))
 
-    return _within_less_across(kernel, x * scale, y * scale, where, unbiased=unbiased)
+    x, y = (_rules.call(_rounded, z * scale) for z in (x, y))
+    return _within_less_across(kernel, x, y, where, unbiased=unbiased)
 
 
 _BLOCK = 2**20  # numbers in a block of differences: 4 MB in float32
@@ -172,36 +173,67 @@ _BLOCK = 2**20  # numbers in a block of differences: 4 MB in float32
 def _within_less_across(kernel: Callable[[Array], Array], x: Array, y: Array, where: Any, *, unbiased: bool) -> Array:
     """mean k(xᵢ − xⱼ) + mean k(yᵢ − yⱼ) − 2 mean k(xᵢ − yⱼ), the first two over i ≠ j if unbiased."""
     n = x.shape[-2]
+
+    def kernels(a: Array, b: Array) -> Array:
+        return kernel(_rules.call(_rounded, a - b))
+
     counts = jnp.ones(x.shape[:-1], bool) if where is None else jnp.broadcast_to(where, x.shape[:-1])
 
-    # Row by row, each recomputed for its gradient, so that only a block of differences is there at a time.
+    # Row by row, each recomputed for its gradient, so that only a block of differences is there at a time. Pair by pair
+    # what equal samples have in common goes first: their distance and its gradient are exactly 0.
     @_rules.recomputed
-    def row(own_x: Array, own_y: Array, own: Array, x: Array, y: Array, counts: Array) -> tuple[Array, Array]:
-        def kernels(a: Array, b: Array) -> Array:
-            return kernel(a[..., None, :] - b)
-
+    def row(own_x: Array, own_y: Array, own: Array, x: Array, y: Array, counts: Array) -> tuple[Array, ...]:
+        # Broadcast by hand, so that the gradients of a pair's distances meet before they are summed.
+        own_x, own_y = (jnp.broadcast_to(z[..., None, :], x.shape) for z in (own_x, own_y))
         pairs = counts & (jnp.arange(n) != own) if unbiased else counts
-        within = jnp.where(pairs, kernels(own_x, x) + kernels(own_y, y), 0)
-        across = jnp.where(counts, 2 * kernels(own_x, y), 0)
-        return jnp.sum(within, axis=-1), jnp.sum(across, axis=-1)
+        x_to_y, y_to_x = kernels(own_x, y), kernels(own_y, x)
+        excess = (kernels(own_x, x) - x_to_y) + (kernels(own_y, y) - y_to_x)
+        if not unbiased:
+            return (jnp.sum(jnp.where(pairs, excess, 0), axis=-1),)
+        across = x_to_y + y_to_x
+        itself = jnp.where(counts & ~pairs, across, 0)
+        return tuple(jnp.sum(terms, axis=-1) for terms in (jnp.where(pairs, excess, 0), jnp.where(pairs, across, 0), itself))
 
     rows = (jnp.moveaxis(x, -2, 0), jnp.moveaxis(y, -2, 0), jnp.arange(n))
     size = max(1, _BLOCK // max(x.size, 1))
 
-    def of_row(own: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    def of_row(own: tuple[Array, Array, Array]) -> tuple[Array, ...]:
         return _rules.call(row, *own, x, y, counts)
 
     sums = jax.vmap(of_row)(rows) if size >= n else lax.map(of_row, rows, batch_size=size)
-    within, across = (jnp.sum(jnp.where(counts, jnp.moveaxis(s, 0, -1), 0), axis=-1) for s in sums)
-    number = jnp.sum(counts, axis=-1).astype(x.dtype)
-    others = number - 1 if unbiased else number
-    difference = within / jnp.maximum(number * others, 1) - across / jnp.maximum(number * number, 1)
-    return jnp.where(others > 0, difference, 0)
+    excess, *rest = (jnp.sum(jnp.where(counts, jnp.moveaxis(s, 0, -1), 0), axis=-1) for s in sums)
+    number = jnp.maximum(jnp.sum(counts, axis=-1).astype(x.dtype), 1)
+    if not unbiased:
+        return excess / jnp.square(number)
+    across, itself = rest  # of i ≠ j, of i = j
+    others = jnp.maximum(number - 1, 1)
+    difference = excess / (number * others) + (across / others - itself) / jnp.square(number)
+    return jnp.where(number > 1, difference, 0)
+
+
+@jax.custom_vjp
+def _rounded(x: Array) -> Array:
+    """`x`, rounded before it is added to another, and its gradient: XLA leaves one of two products in a sum unrounded."""
+    return _selected(x)
+
+
+@jax.custom_jvp
+def _selected(x: Array) -> Array:
+    return jnp.where(x == 0, 0, x)
+
+
+_selected.defjvps(lambda tangent, _, x: tangent)
+_rounded.defvjp(lambda x: (_selected(x), None), lambda _, cotangent: (_selected(cotangent),))
+
+
+def _never_negative(x: Array) -> Array:
+    """What only rounding takes below 0, with the gradient that it has."""
+    return x + lax.stop_gradient(jnp.maximum(x, 0) - x)
 
 
 @_rules.recomputed
 def _biased_discrepancy(x: Array, y: Array, bandwidth: Array, where: Any) -> Array:
-    return _discrepancy(x, y, bandwidth, where, unbiased=False)
+    return _never_negative(_discrepancy(x, y, bandwidth, where, unbiased=False))
 
 
 @_rules.recomputed
@@ -260,7 +292,7 @@ def _energy(x: Array, y: Array, where: Any, *, unbiased: bool) -> Array:
 
 @_rules.recomputed
 def _biased_energy(x: Array, y: Array, where: Any) -> Array:
-    return _energy(x, y, where, unbiased=False)
+    return _never_negative(_energy(x, y, where, unbiased=False))
 
 
 @_rules.recomputed

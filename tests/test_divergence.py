@@ -497,3 +497,19 @@ def test_many_samples_go_block_by_block() -> None:
         many = jax.ShapeDtypeStruct((2048, 64), jnp.float32)
         compiled = jax.jit(jax.grad(loss, (0, 1))).lower(many, many).compile()
         assert compiled.memory_analysis().temp_size_in_bytes < 30 * 2**20
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("loss", [jaxloss.maximum_mean_discrepancy, jaxloss.energy_distance])
+def test_equal_samples_are_at_no_distance(loss: Any, compiled: bool) -> None:
+    """Exactly: the root of what rounding takes below 0 is NaN."""
+    both = jax.value_and_grad(loss, (0, 1))
+    both = jax.jit(both) if compiled else both
+    draw = np.random.default_rng(0)
+    for _ in range(40):
+        x = jnp.asarray(draw.normal(size=(16, 4)), jnp.float32)
+        value, gradients = both(x, x)
+        assert value == 0
+        assert all(np.all(np.asarray(g) == 0) for g in gradients)
+        value, _ = both(x, x + 1e-4 * jnp.asarray(draw.normal(size=(16, 4)), jnp.float32))
+        assert value >= 0
