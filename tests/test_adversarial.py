@@ -24,6 +24,7 @@ OF_ONE: list[tuple[Callable[..., Any], Any, Any]] = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("loss", "value", "derivative"), OF_ONE, ids=lambda x: getattr(x, "__name__", ""))
 def test_generator_within_4_ulp(loss: Any, value: Any, derivative: Any) -> None:
     points = grid()
@@ -135,6 +136,7 @@ def length(parameters: Any, x: Any) -> Any:
     return jnp.linalg.norm((v * (1 - jnp.tanh(w @ x + b) ** 2)) @ w)
 
 
+@pytest.mark.sweep
 def test_penalties_and_their_second_order_gradients() -> None:
     with jax.enable_x64(True):
         parameters, x = drawn()

@@ -49,6 +49,7 @@ def value_and_slopes(loss: Any, args: tuple[Any, ...], values: dict[str, Any], *
 # --- Blocks of rows -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep
 @EVERY
 def test_blocks_change_nothing(loss: Any) -> None:
     with jax.enable_x64(True):
@@ -59,6 +60,7 @@ def test_blocks_change_nothing(loss: Any) -> None:
             chex.assert_trees_all_close(got, want, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.sweep
 @EVERY
 def test_blocks_of_what_is_there(loss: Any) -> None:
     with jax.enable_x64(True):
@@ -76,6 +78,7 @@ def test_blocks_of_what_is_there(loss: Any) -> None:
             assert np.all(got[~where] == 0)
 
 
+@pytest.mark.sweep
 @EVERY
 def test_second_derivatives_through_blocks(loss: Any) -> None:
     """Forward over reverse and reverse over reverse, by vectors and options."""
@@ -115,6 +118,7 @@ def test_memory_of_a_large_batch(loss: Any) -> None:
     assert step.lower(*args).compile().memory_analysis().temp_size_in_bytes < 60e6
 
 
+@pytest.mark.sweep
 @EVERY
 def test_sharded_batch_moves_vectors_only(loss: Any) -> None:
     n, features = 1024, 16

@@ -56,6 +56,7 @@ def value_and_slopes(loss: Any, count: int = 2) -> Any:
 DISTANCE, SIMILARITY = value_and_slopes(jaxloss.cosine_distance), value_and_slopes(jaxloss.cosine_similarity)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dim", [3, 100])
 @pytest.mark.parametrize("angle", ANGLES)
 def test_cosines_keep_their_digits_at_every_angle(angle: float, dim: int) -> None:
@@ -241,6 +242,7 @@ def large_batch() -> tuple[Any, Any]:
     return jnp.asarray(rng.normal(size=(LARGE, 8)), jnp.float32), jnp.asarray(rng.integers(0, 40, LARGE))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("loss", "naive", "options"),
     [
@@ -326,6 +328,7 @@ def test_an_array_of_zeros_for_epsilon_is_none(loss: Any) -> None:
         np.testing.assert_array_equal(by_epsilon, jnp.zeros_like(epsilon))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("degree", [1, 2, 3.0])
 @pytest.mark.parametrize("squared", [False, True])
 def test_an_array_of_zeros_for_eps_has_a_slope(degree: float, squared: bool) -> None:

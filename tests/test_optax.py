@@ -160,6 +160,7 @@ def pair_id(x):
     return x if isinstance(x, str) else "-".join([x.name, x.arguments.__name__, *x.options])
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("row", "dtype"), PAIRS, ids=pair_id)
 def test_values_and_gradients_are_the_same(row, dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -600,6 +601,7 @@ def test_a_column_against_a_row_is_an_error_and_not_a_matrix(name):
         getattr(jaxloss, name)(*column_and_row)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("batch", [(), (2, 2)])
 def test_multiclass_sparsemax_takes_any_rank(batch):
     scores, labels = jnp.ones((*batch, 3)), jnp.zeros(batch, int)

@@ -38,6 +38,7 @@ def value_and_slope(loss: Any, scores: Any, labels: Any, **options: Any) -> Any:
     return jax.value_and_grad(lambda s: jnp.sum(loss(s, labels, **options)))(scores)
 
 
+@pytest.mark.sweep
 @EVERY
 def test_nothing_to_rank(loss: Any) -> None:
     """An empty list, one that is masked altogether, and one of one item."""
@@ -50,6 +51,7 @@ def test_nothing_to_rank(loss: Any) -> None:
         assert all(np.all(np.asarray(x) == 0) for x in got), got
 
 
+@pytest.mark.sweep
 @EVERY
 def test_no_relevant_item(loss: Any) -> None:
     value, slope = value_and_slope(loss, SCORES, jnp.zeros((2, 3)))
@@ -73,6 +75,7 @@ def test_another_axis_and_integers(loss: Any) -> None:
     )
 
 
+@pytest.mark.sweep
 @EVERY
 def test_order_of_the_list_does_not_count(loss: Any) -> None:
     rng = np.random.default_rng(0)
@@ -84,6 +87,7 @@ def test_order_of_the_list_does_not_count(loss: Any) -> None:
     np.testing.assert_allclose(moved, slope[shuffled], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_list_mle_of_a_long_list() -> None:
     """5000 items against float64; what is nearly certain keeps its digits."""
     rng = np.random.default_rng(0)
