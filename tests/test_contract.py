@@ -124,8 +124,7 @@ def answers(function: Any, fixed: tuple[tuple[str, Any], ...]) -> Any:
 def asked(case: Case, which: int, args: tuple[Any, ...], values: Any, where: Any = None, weights: Any = 1.0) -> Answers:
     """The answers for some of the options; the mask leaves nothing out unless it is given."""
     where = np.ones(case.items(args), bool) if where is None else np.asarray(where)
-    losses = jax.eval_shape(functools.partial(case.loss, **split(case.options[which])[1]), *args, **values).shape
-    weights = np.broadcast_to(np.asarray(weights, np.float32), losses)
+    weights = np.broadcast_to(np.float32(weights), where.shape if case.among is None else ())  # one program for all
     return jax.tree.map(np.asarray, answers(case.loss, fixed_options(case.options[which]))(args, values, where, weights))
 
 
