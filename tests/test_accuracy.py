@@ -102,6 +102,7 @@ def slope(f: Callable[..., Any]) -> Callable[..., Any]:
     return jax.grad(lambda x: jnp.sum(f(x)))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("loss", "value", "derivative"), RESIDUAL, ids=lambda x: getattr(x, "__name__", ""))
 def test_regression_within_4_ulp(loss: Any, value: Any, derivative: Any) -> None:
     points = grid()

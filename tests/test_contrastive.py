@@ -107,6 +107,7 @@ def test_block_size_is_a_count(loss: Any, size: Any, error: Any) -> None:
         loss(*map(jnp.asarray, arguments(loss)), block_size=size)
 
 
+@pytest.mark.sweep
 @EVERY
 def test_memory_of_a_large_batch(loss: Any) -> None:
     """60 MB for a batch whose similarities, once, are 268 MB. Nothing is run."""
@@ -159,6 +160,7 @@ def test_accuracy_of_exact_products() -> None:
         assert max(abs(float(g) - t) for g, t in zip(slope, true_slope, strict=True)) <= 8 * 2.0**-23 * largest + 2.0**-119
 
 
+@pytest.mark.sweep
 @EVERY
 def test_accuracy_of_cosines(loss: Any) -> None:
     """Within what an error of 2^-23 in the cosines makes, over the temperature, and 16 ulp."""
@@ -223,6 +225,7 @@ def optax_mean(x: Any, labels: Any, temperature: Any) -> Any:
     return jaxloss.mean(jaxloss.ntxent(x, labels, temperature=temperature), weights=positives)
 
 
+@pytest.mark.exhaustive
 def test_ntxent_is_optax_s() -> None:
     x, labels = (jnp.asarray(a) for a in arguments(jaxloss.ntxent))
     got = jax.value_and_grad(optax_mean, argnums=(0, 2))(x, labels, 0.4)

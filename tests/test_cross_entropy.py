@@ -33,6 +33,7 @@ def test_memory_of_integer_cross_entropy() -> None:
     assert theirs > 5e8  # 1,049 MB on jax 0.10, 524 on 0.11; if this fails, optax has mended it: say so in README
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
 def test_memory_of_the_options(dtype: Any) -> None:
     """Sums under a select, and of 16-bit numbers, are made without an array of the logits' size; those of a cap are not."""
@@ -160,7 +161,8 @@ COUPLED = [
 ]
 
 
-@pytest.mark.parametrize("label", [-1, pytest.param(3, marks=pytest.mark.exhaustive)])
+@pytest.mark.sweep
+@pytest.mark.parametrize("label", [-1, 3])
 @pytest.mark.parametrize(
     "loss",
     [

@@ -203,6 +203,7 @@ def test_a_bad_label_is_loud_and_checkify_says_so() -> None:
         error.throw()
 
 
+@pytest.mark.exhaustive
 def test_bfloat16_is_computed_in_float32() -> None:
     z, *rest = problem(5, 2, 30, 5, 6)
     low = jnp.asarray(z, jnp.bfloat16)
@@ -248,6 +249,7 @@ def test_labels_of_few_bits_and_a_label_that_is_the_blank() -> None:
     assert np.isnan(jaxloss.ctc_loss(z, paddings[0], labels, paddings[1], blank_id=200)[0])
 
 
+@pytest.mark.exhaustive
 def test_many_equal_frames() -> None:
     """One sequence of 2,000 frames of two classes: T log 2 less the logarithm of the number of paths."""
     frames, count = 2000, 500

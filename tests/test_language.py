@@ -289,7 +289,7 @@ def test_products() -> None:
 # --- The mean as one number -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.sweep("5-True")
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("size", "first"), [(None, False), (5, True)])
 def test_the_mean_is_that_of_the_losses(size: int | None, first: bool) -> None:
     with jax.enable_x64(True):
@@ -330,6 +330,7 @@ def test_the_mean_is_that_of_the_losses(size: int | None, first: bool) -> None:
         assert np.all(nothing[1] == 0)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [BF16, jnp.float16, F32], ids=str)
 def test_the_mean_in_every_dtype(dtype: Any) -> None:
     data, _, labels, _ = drawn(600, 1000, dtype)
@@ -433,7 +434,7 @@ def test_nearly_equal_heads_keep_their_digits(apart: float) -> None:
         assert distance(gradients[0][name], want[0][name]) < 1e-6
 
 
-@pytest.mark.sweep
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
 def test_equal_heads(dtype: Any) -> None:
     data, options, _, _ = drawn(13, 50257, dtype)
@@ -536,6 +537,7 @@ def test_training_step(loss: Any) -> None:
     chex.assert_trees_all_close(got, want, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("label", [-1, 20])
 @pytest.mark.parametrize("loss", [linear, mean], ids=["losses", "mean"])
 def test_a_label_out_of_range_is_loud(loss: Any, label: int) -> None:

@@ -254,6 +254,7 @@ def error(got: Any, terms: list[Any]) -> float:
     return float(max(abs(mp.mpf(float(got)) - want) - 128 * TINY, 0) / max(scale * UNIT, TINY))
 
 
+@pytest.mark.sweep("gaussian_nll", "poisson_nll-log-rate")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.loss.__name__}-{row.name}".rstrip("-"))
 def test_within_its_bound(row: Row) -> None:
     points = [np.asarray(x, np.float32) for x in row.points(np.random.default_rng(0))]
@@ -299,6 +300,7 @@ SCIPY: list[tuple[str, Callable[[], Any], Any]] = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("ours", "log_density"), [row[1:] for row in SCIPY], ids=[row[0] for row in SCIPY])
 def test_is_the_density_of_scipy(ours: Any, log_density: Any) -> None:
     with jax.enable_x64(True):
@@ -450,7 +452,7 @@ def test_tweedie_where_a_power_is_out_of_range() -> None:
     np.testing.assert_allclose(of_mean(1.0), -2, rtol=1e-6)
 
 
-@pytest.mark.sweep
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("power", [0.5, 1.0, 1.5, 2.0, 3.0])
 def test_tweedie_is_curved_at_its_minimum(power: float) -> None:
     """Near y = m the deviance is (y − m)²/m^p."""

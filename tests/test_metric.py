@@ -161,6 +161,7 @@ def test_n_pairs_keeps_tiny_losses() -> None:
             assert ulps(by_p[1], [lead * share, mp.mpf(0)]) <= 8
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("degree", [1, 1.5, 2, 3, np.inf])
 @pytest.mark.parametrize("squared", [False, True])
 def test_a_triplet_of_one_point_has_no_gradient(degree: float, squared: bool) -> None:
@@ -276,6 +277,7 @@ def test_batch_hard_of_a_large_batch_takes_a_few_vectors_of_memory() -> None:
     assert mean.lower(*shapes).compile().memory_analysis().temp_size_in_bytes < 14e6  # the dense form takes 487e6
 
 
+@pytest.mark.exhaustive
 def test_multi_similarity_and_circle_of_a_large_batch_do_not_hold_its_square() -> None:
     shapes = jax.ShapeDtypeStruct((4096, 128), jnp.float32), jax.ShapeDtypeStruct((4096,), jnp.int32)
     for loss in (jaxloss.multi_similarity_loss, jaxloss.circle_loss):

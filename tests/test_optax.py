@@ -580,6 +580,7 @@ DIFFERENCES = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("row", DIFFERENCES, ids=lambda row: row.what)
 def test_difference(row):
     x = np.asarray(row.at, np.float32)
@@ -593,6 +594,7 @@ def test_difference(row):
     assert not np.allclose(theirs, true, rtol=0.02, atol=0, equal_nan=True), f"optax gives the same now: {row.why}"
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["huber_loss", "log_cosh", "sigmoid_binary_cross_entropy", "hinge_loss"])
 def test_a_column_against_a_row_is_an_error_and_not_a_matrix(name):
     column_and_row = jnp.ones((3, 1)), jnp.ones(3)

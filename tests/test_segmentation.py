@@ -54,6 +54,7 @@ ALPHA, BETA = (mp.mpf(float(np.float32(x))) for x in (0.3, 0.7))
 RATIOS |= {"tversky_loss": (ALPHA, BETA, 1, 1), "focal_tversky_loss": (ALPHA, BETA, 1, 1 / mp.mpf(float(np.float32(4 / 3))))}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("smooth", [0.0, 1.0])
 @pytest.mark.parametrize("name", RATIOS)
 def test_binary_losses_within_8_ulp(name: str, smooth: float) -> None:
