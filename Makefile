@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --d
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-sizes test-peers lint bench gallery notebooks clean
+.PHONY: help demo test test-rest test-all test-sizes test-peers lint bench gallery notebooks clean
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,14 +17,23 @@ help: ## what you are reading
 demo: $(VENV)/.demo ## train on real data with each kind of loss; figures on the screen, pictures in out/
 	$(BIN)/python examples/demo.py
 
-# The test matrix, the second derivatives and the meshes are some thousand small programs, and most of their time is
-# XLA's: they are compiled in haste (see tests/conftest.py). Every other test runs what users run.
+# Most of the time of the tests is XLA's, which compiles some thousand small programs. In haste it takes less than half of
+# it (see tests/conftest.py): what is to be compiled as users compile runs apart, and all of the rest but the test matrix,
+# the second derivatives and the meshes. Pytest's marks say which test belongs where: see pyproject.toml.
+HASTE := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) --durations 10
+FULL := $(PYTEST) --durations 10
 HASTY := $(patsubst %,tests/test_%.py,contract ties language_sharding composition)
-test: $(VENV)/.test ## run the tests and the doctests, all but tests/peers
-	$(PYTEST) $(HASTY:%=--ignore %)
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) $(HASTY)
+test: $(VENV)/.test ## run the tests and the doctests: every promise on every loss, all but tests/peers
+	$(HASTE) -m 'not exhaustive and not optimized'
+	$(FULL) -m 'not exhaustive and optimized'
 
-test-sizes: $(VENV)/.test ## the head of a language model at all sizes, of which `make test` takes all but the largest
+test-rest: $(VENV)/.test ## the rest: other options and dtypes, sweeps of sizes, long trainings
+	$(FULL) -m exhaustive $(HASTY:%=--ignore %)
+	$(HASTE) -m exhaustive $(HASTY)
+
+test-all: test test-rest ## both
+
+test-sizes: $(VENV)/.test ## the head of a language model at all sizes, of which `make test-all` takes all but the largest
 	JAXLOSS_SIZES=all $(PYTEST) tests/test_language.py
 
 test-peers: $(VENV)/.test $(VENV)/.peers ## compare with the peers; installs torch and others

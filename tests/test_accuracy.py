@@ -102,6 +102,7 @@ def slope(f: Callable[..., Any]) -> Callable[..., Any]:
     return jax.grad(lambda x: jnp.sum(f(x)))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("loss", "value", "derivative"), RESIDUAL, ids=lambda x: getattr(x, "__name__", ""))
 def test_regression_within_4_ulp(loss: Any, value: Any, derivative: Any) -> None:
     points = grid()
@@ -149,6 +150,7 @@ def focal_terms(s: mp.mpf, gamma: float) -> tuple[mp.mpf, mp.mpf, mp.mpf]:
     return power * c, -power * inner, second
 
 
+@pytest.mark.sweep("1.0-2.0")
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_sigmoid_focal_within_8_ulp(gamma: float, label: float) -> None:
@@ -176,6 +178,7 @@ def test_sigmoid_focal_within_8_ulp(gamma: float, label: float) -> None:
         assert error <= 16 * mp.mpf(2) ** -23 * (abs(true) if abs(z) > 8 else scale) + floor, z
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("gamma", [2.0, 3.7, 5.0])
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_sigmoid_focal_of_a_million_logits_within_8_ulp(gamma: float, label: float) -> None:
@@ -231,6 +234,7 @@ def many_classes(classes: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
+@pytest.mark.sweep("400-1-integer")
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("rows", [hard_rows(), many_classes(400), many_classes(4099)], ids=["4", "400", "4099"])
@@ -279,6 +283,7 @@ def test_second_derivatives_of_softmax_cross_entropy_at_any_level() -> None:
         np.testing.assert_allclose(jax.jit(third)(level - gaps), jax.jit(third)(-gaps), atol=5e-7)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 @pytest.mark.parametrize("rows", [hard_rows(), many_classes(400)], ids=["4", "400"])
 def test_smoothed_softmax_cross_entropy_within_4_ulp(soft: bool, rows: np.ndarray) -> None:
@@ -320,6 +325,7 @@ def test_the_sums_of_soft_labels_within_3_ulp(classes: int) -> None:
         assert np.max(np.abs(np.asarray(got, np.float64) / want - 1)) <= 3 * 2.0**-23
 
 
+@pytest.mark.sweep("2.0")
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_softmax_focal_within_8_ulp(gamma: float) -> None:
     rows = hard_rows()
@@ -343,6 +349,7 @@ def test_softmax_focal_within_8_ulp(gamma: float) -> None:
                 assert abs(mp.mpf(float(got)) - component) <= 8 * unit + 128 * TINY, row
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("soft", [False, True], ids=["integer", "soft"])
 @pytest.mark.parametrize("classes", [4, 1000, 1009])
 def test_softmax_focal_of_thousands_of_rows_within_8_ulp(classes: int, soft: bool) -> None:
@@ -445,6 +452,7 @@ def check_every_number(f: Any, dtype: Any, value: Any, derivative: Any, bound: f
     assert np.all(error <= 1.0001 * step + floor + float(limits.tiny)), r[np.argmax(error / step)]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize(("loss", "options", "value", "derivative", "bound"), SIXTEEN_BIT)
 def test_every_16_bit_number(dtype: Any, loss: Any, options: Any, value: Any, derivative: Any, bound: float) -> None:
@@ -460,6 +468,7 @@ def np_sigma(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_every_16_bit_logit(dtype: Any, label: float) -> None:

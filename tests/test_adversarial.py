@@ -24,6 +24,7 @@ OF_ONE: list[tuple[Callable[..., Any], Any, Any]] = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("loss", "value", "derivative"), OF_ONE, ids=lambda x: getattr(x, "__name__", ""))
 def test_generator_within_4_ulp(loss: Any, value: Any, derivative: Any) -> None:
     points = grid()
@@ -135,6 +136,7 @@ def length(parameters: Any, x: Any) -> Any:
     return jnp.linalg.norm((v * (1 - jnp.tanh(w @ x + b) ** 2)) @ w)
 
 
+@pytest.mark.exhaustive
 def test_penalties_and_their_second_order_gradients() -> None:
     with jax.enable_x64(True):
         parameters, x = drawn()
@@ -187,6 +189,7 @@ def test_no_gradient_of_the_critic(penalty: Any) -> None:
     np.testing.assert_array_equal(slopes[0], np.zeros(2))
 
 
+@pytest.mark.exhaustive
 def test_one_gradient_step_makes_a_critic_lipschitz() -> None:
     # f(x) = k x: the penalty (|k| − 1)² is minimal at ±1, and a step of ½ along its gradient goes there at once.
     x = jnp.linspace(-1.0, 1.0, 7)[:, None]
@@ -241,6 +244,7 @@ def test_masked_options_of_penalties_change_nothing(penalty: Any) -> None:
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.exhaustive
 def test_batches_map_and_shard() -> None:
     parameters, x = drawn(np.float32)
 

@@ -49,6 +49,7 @@ def value_and_slopes(loss: Any, args: tuple[Any, ...], values: dict[str, Any], *
 # --- Blocks of rows -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep
 @EVERY
 def test_blocks_change_nothing(loss: Any) -> None:
     with jax.enable_x64(True):
@@ -59,6 +60,7 @@ def test_blocks_change_nothing(loss: Any) -> None:
             chex.assert_trees_all_close(got, want, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.sweep
 @EVERY
 def test_blocks_of_what_is_there(loss: Any) -> None:
     with jax.enable_x64(True):
@@ -76,6 +78,7 @@ def test_blocks_of_what_is_there(loss: Any) -> None:
             assert np.all(got[~where] == 0)
 
 
+@pytest.mark.sweep
 @EVERY
 def test_second_derivatives_through_blocks(loss: Any) -> None:
     """Forward over reverse and reverse over reverse, by vectors and options."""
@@ -104,6 +107,7 @@ def test_block_size_is_a_count(loss: Any, size: Any, error: Any) -> None:
         loss(*map(jnp.asarray, arguments(loss)), block_size=size)
 
 
+@pytest.mark.sweep
 @EVERY
 def test_memory_of_a_large_batch(loss: Any) -> None:
     """60 MB for a batch whose similarities, once, are 268 MB. Nothing is run."""
@@ -115,6 +119,7 @@ def test_memory_of_a_large_batch(loss: Any) -> None:
     assert step.lower(*args).compile().memory_analysis().temp_size_in_bytes < 60e6
 
 
+@pytest.mark.sweep
 @EVERY
 def test_sharded_batch_moves_vectors_only(loss: Any) -> None:
     n, features = 1024, 16
@@ -155,6 +160,7 @@ def test_accuracy_of_exact_products() -> None:
         assert max(abs(float(g) - t) for g, t in zip(slope, true_slope, strict=True)) <= 8 * 2.0**-23 * largest + 2.0**-119
 
 
+@pytest.mark.sweep
 @EVERY
 def test_accuracy_of_cosines(loss: Any) -> None:
     """Within what an error of 2^-23 in the cosines makes, over the temperature, and 16 ulp."""
@@ -219,6 +225,7 @@ def optax_mean(x: Any, labels: Any, temperature: Any) -> Any:
     return jaxloss.mean(jaxloss.ntxent(x, labels, temperature=temperature), weights=positives)
 
 
+@pytest.mark.exhaustive
 def test_ntxent_is_optax_s() -> None:
     x, labels = (jnp.asarray(a) for a in arguments(jaxloss.ntxent))
     got = jax.value_and_grad(optax_mean, argnums=(0, 2))(x, labels, 0.4)

@@ -97,6 +97,7 @@ def in_float64(z: Any, paddings: Any, y: Any, label_paddings: Any) -> tuple[Any,
         return np.asarray(losses), np.asarray(gradient)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("batch", "frames", "labels", "classes", "scale"),
     [(2, 2000, 200, 64, 1.0), (2, 4000, 50, 8, 3.0), (3, 300, 60, 16, 20.0)],
@@ -124,6 +125,7 @@ without_rule = jax.jit(jaxloss.autodiff(loss_and_gradient.__wrapped__))
 SHAPES = [(1, 1, 1, 2), (3, 8, 3, 4), (2, 5, 0, 3), (2, 3, 4, 5)]  # a few: each is compiled
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(SHAPES))
 def test_shapes_and_paddings(seed: int, shape: tuple[int, int, int, int]) -> None:
@@ -141,6 +143,7 @@ def test_shapes_and_paddings(seed: int, shape: tuple[int, int, int, int]) -> Non
     assert np.all(np.where(paddings[..., None], gradient, 0) == 0)
 
 
+@pytest.mark.exhaustive
 def test_near_certainty_is_never_negative() -> None:
     """A path that is almost sure: rounding alone decides the sign of the plain formula."""
     y = np.tile([1, 2, 3, 2], 25)
@@ -153,6 +156,7 @@ def test_near_certainty_is_never_negative() -> None:
         np.testing.assert_allclose(loss, want[0], atol=1e-7 * len(path))
 
 
+@pytest.mark.exhaustive
 def test_where_optax_fails() -> None:
     """An impossible alignment is 99999.99 with a gradient there; a class that cannot occur makes NaN."""
     impossible = np.zeros((1, 1, 3), np.float32), np.zeros((1, 1)), np.array([[1, 2]]), np.zeros((1, 2))
@@ -200,6 +204,7 @@ def test_a_bad_label_is_loud_and_checkify_says_so() -> None:
         error.throw()
 
 
+@pytest.mark.exhaustive
 def test_bfloat16_is_computed_in_float32() -> None:
     z, *rest = problem(5, 2, 30, 5, 6)
     low = jnp.asarray(z, jnp.bfloat16)
@@ -245,6 +250,7 @@ def test_labels_of_few_bits_and_a_label_that_is_the_blank() -> None:
     assert np.isnan(jaxloss.ctc_loss(z, paddings[0], labels, paddings[1], blank_id=200)[0])
 
 
+@pytest.mark.exhaustive
 def test_many_equal_frames() -> None:
     """One sequence of 2,000 frames of two classes: T log 2 less the logarithm of the number of paths."""
     frames, count = 2000, 500

@@ -94,6 +94,7 @@ def pairs_of_logits(classes: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(z), np.concatenate(t)
 
 
+@pytest.mark.sweep("5")
 @pytest.mark.parametrize("classes", [2, 5, 40])
 def test_softmax_kl_within_8_ulp(classes: int) -> None:
     assert_within(jaxloss.softmax_kl_divergence, pairs_of_logits(classes), softmax_kl, 8, 8)
@@ -228,6 +229,7 @@ def test_hellinger_within_8_ulp(classes: int) -> None:
     assert_within(jaxloss.hellinger_distance, pairs_of_distributions(classes), hellinger, 8, 8)
 
 
+@pytest.mark.sweep("0.7")
 @pytest.mark.parametrize("alpha", [0.0, 1e-6, 0.1, 0.5, 0.7, 1 - 2.0**-20, 1.0])
 def test_alpha_divergence_within_8_ulp(alpha: float) -> None:
     rows = pairs_of_distributions(5)
@@ -479,6 +481,7 @@ def dense(kernel: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarr
     return mean(x, x) + mean(y, y) - 2 * mean(x, y)
 
 
+@pytest.mark.exhaustive
 def test_many_samples_go_block_by_block() -> None:
     """As all at once in float64; 30 MB at most where the differences alone are 1074 MB."""
     x, y = np.random.default_rng(0).normal(size=(2, 203, 40))

@@ -11,6 +11,7 @@ from PIL import Image
 FAMILIES = gallery.families()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_picture_is_what_would_be_drawn(family: str) -> None:
     """Else run `make gallery`."""

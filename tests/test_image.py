@@ -168,6 +168,7 @@ def test_other_windows_are_scikit_images() -> None:
         np.testing.assert_allclose(got, want, rtol=2e-6)
 
 
+@pytest.mark.exhaustive
 def test_gradient_of_ssim_on_photographs() -> None:
     image = photograph("camera")
     others = np.stack(spoilt(image))

@@ -110,6 +110,7 @@ def distance(x: Any, y: Any) -> float:
 # --- Any size, against float64 --------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep("513-1000")
 @pytest.mark.parametrize(("tokens", "classes"), SIZES)
 def test_all_options_at_once_and_half_the_tokens_nan(tokens: int, classes: int) -> None:
     data, options, labels, where = drawn(tokens, classes)
@@ -128,6 +129,7 @@ def test_all_options_at_once_and_half_the_tokens_nan(tokens: int, classes: int) 
         assert distance(got, true) < 1e-5
 
 
+@pytest.mark.sweep("513-1000")
 @pytest.mark.parametrize(("tokens", "classes"), SIZES)
 def test_bfloat16_is_within_twice_the_error_of_full_float32_logits(tokens: int, classes: int) -> None:
     data, _, labels, _ = drawn(tokens, classes, BF16)
@@ -159,6 +161,7 @@ def test_a_vocabulary_padded_with_zeros_would_be_wrong() -> None:
     assert np.all(np.abs(wrong - want) > 1e-5 * np.abs(want))
 
 
+@pytest.mark.sweep("100")
 @pytest.mark.parametrize("size", [1, 100])
 def test_blocks_and_layout_change_nothing(size: int) -> None:
     with jax.enable_x64(True):
@@ -175,6 +178,7 @@ def test_blocks_and_layout_change_nothing(size: int) -> None:
             chex.assert_trees_all_close(with_gradients(loss, data, options), want, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("first", [False, True], ids=["dim first", "vocab first"])
 @pytest.mark.parametrize("size", [1, 100])
 def test_a_weight_of_16_bits(size: int, first: bool) -> None:
@@ -285,6 +289,7 @@ def test_products() -> None:
 # --- The mean as one number -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("size", "first"), [(None, False), (5, True)])
 def test_the_mean_is_that_of_the_losses(size: int | None, first: bool) -> None:
     with jax.enable_x64(True):
@@ -325,6 +330,7 @@ def test_the_mean_is_that_of_the_losses(size: int | None, first: bool) -> None:
         assert np.all(nothing[1] == 0)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [BF16, jnp.float16, F32], ids=str)
 def test_the_mean_in_every_dtype(dtype: Any) -> None:
     data, _, labels, _ = drawn(600, 1000, dtype)
@@ -373,6 +379,7 @@ def test_log_probs_and_accuracy_in_one_pass() -> None:
 distilled = jaxloss.linear_softmax_kl_divergence
 
 
+@pytest.mark.exhaustive
 def test_distillation_with_a_tail_block() -> None:
     """All options, half of the tokens NaN, a teacher of another dimension and layout: 12 blocks and a smaller one."""
     data, options, _, where = drawn(3, 50257)
@@ -402,6 +409,7 @@ def test_distillation_with_a_tail_block() -> None:
         assert distance(got, true) < 1e-5
 
 
+@pytest.mark.sweep("0.001")
 @pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-5])
 def test_nearly_equal_heads_keep_their_digits(apart: float) -> None:
     """Where the products are exact: the last divergences are 5e-11, from log-sum-exps of 12."""
@@ -426,6 +434,7 @@ def test_nearly_equal_heads_keep_their_digits(apart: float) -> None:
         assert distance(gradients[0][name], want[0][name]) < 1e-6
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
 def test_equal_heads(dtype: Any) -> None:
     data, options, _, _ = drawn(13, 50257, dtype)
@@ -500,6 +509,7 @@ def test_a_bad_teacher_raises() -> None:
 # --- In use ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("loss", [linear, mean], ids=["losses", "mean"])
 def test_training_step(loss: Any) -> None:
     """A jitted optax step over several, with remat, follows the one of full logits."""
@@ -527,6 +537,7 @@ def test_training_step(loss: Any) -> None:
     chex.assert_trees_all_close(got, want, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("label", [-1, 20])
 @pytest.mark.parametrize("loss", [linear, mean], ids=["losses", "mean"])
 def test_a_label_out_of_range_is_loud(loss: Any, label: int) -> None:

@@ -107,6 +107,7 @@ def assert_sharded_as_given(
     assert_only_small_sums(program, tokens, classes)
 
 
+@pytest.mark.sweep("losses-data-vocab-explicit", "mean-data-vocab-automatic")
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
 @pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
 @pytest.mark.parametrize("loss", LOSSES)
@@ -115,6 +116,7 @@ def test_sharded_arguments(loss: Any, tokens: Any, classes: Any, kind: Any) -> N
     assert_sharded_as_given(step, drawn(), specs(tokens, classes), tokens, classes, kind)
 
 
+@pytest.mark.sweep("losses-data-vocab", "mean-data-vocab")
 @pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_shard_map(loss: Any, tokens: Any, classes: Any) -> None:
@@ -184,6 +186,7 @@ def distilled(data: Any, options: Any, tokens: Any = None, classes: Any = None) 
     return mean if tokens is None else jax.lax.pmean(mean, tokens)
 
 
+@pytest.mark.sweep("data-vocab")
 @pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
 def test_distillation_under_shard_map(tokens: Any, classes: Any) -> None:
     """The vocabulary of both heads divided: only numbers a token and the gradients of the hidden states are summed."""
@@ -197,6 +200,7 @@ def test_distillation_under_shard_map(tokens: Any, classes: Any) -> None:
     assert_only_small_sums(program, tokens, classes)
 
 
+@pytest.mark.sweep("data-vocab-explicit")
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
 @pytest.mark.parametrize(("tokens", "classes"), SPLITS, ids=str)
 def test_distillation_of_sharded_arguments(tokens: Any, classes: Any, kind: Any) -> None:

@@ -254,6 +254,7 @@ def error(got: Any, terms: list[Any]) -> float:
     return float(max(abs(mp.mpf(float(got)) - want) - 128 * TINY, 0) / max(scale * UNIT, TINY))
 
 
+@pytest.mark.sweep("gaussian_nll", "poisson_nll-log-rate")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.loss.__name__}-{row.name}".rstrip("-"))
 def test_within_its_bound(row: Row) -> None:
     points = [np.asarray(x, np.float32) for x in row.points(np.random.default_rng(0))]
@@ -299,6 +300,7 @@ SCIPY: list[tuple[str, Callable[[], Any], Any]] = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("ours", "log_density"), [row[1:] for row in SCIPY], ids=[row[0] for row in SCIPY])
 def test_is_the_density_of_scipy(ours: Any, log_density: Any) -> None:
     with jax.enable_x64(True):
@@ -378,6 +380,7 @@ def test_parameter_out_of_its_domain() -> None:
     assert "scales must be above 0" in str(problem.get())
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("loss", "parameters"), PARAMETERS)
 def test_masked_parameters(loss: Any, parameters: int) -> None:
     """Parameters that are one an element, NaN under the mask."""
@@ -402,6 +405,7 @@ def test_a_whole_distribution_sums_to_one() -> None:
         np.testing.assert_allclose(jnp.sum(jnp.exp(-losses)), 1, rtol=1e-5)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("loss", [jaxloss.gaussian_nll, jaxloss.laplace_nll, jaxloss.gaussian_crps])
 def test_second_derivatives_at_any_scale(loss: Any) -> None:
     """Finite wherever they and the first ones are: JAX's own of a quotient take the square of the divisor."""
@@ -436,6 +440,7 @@ def test_poisson_at_the_ends_of_the_range() -> None:
                 assert jaxloss.poisson_nll(x, y, full=full) == jnp.inf
 
 
+@pytest.mark.exhaustive
 def test_tweedie_where_a_power_is_out_of_range() -> None:
     """At p = 3 the deviance is (y − m)²/(m² y)."""
     mean, y = jnp.array([1.0, 1e-30, 1e-30, 1e-30, 1e30]), jnp.array([1e-30, 2e-30, 1e-30, 1.1e-30, 1e-5])
@@ -448,6 +453,7 @@ def test_tweedie_where_a_power_is_out_of_range() -> None:
     np.testing.assert_allclose(of_mean(1.0), -2, rtol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("power", [0.5, 1.0, 1.5, 2.0, 3.0])
 def test_tweedie_is_curved_at_its_minimum(power: float) -> None:
     """Near y = m the deviance is (y − m)²/m^p."""

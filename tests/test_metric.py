@@ -56,6 +56,7 @@ def value_and_slopes(loss: Any, count: int = 2) -> Any:
 DISTANCE, SIMILARITY = value_and_slopes(jaxloss.cosine_distance), value_and_slopes(jaxloss.cosine_similarity)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dim", [3, 100])
 @pytest.mark.parametrize("angle", ANGLES)
 def test_cosines_keep_their_digits_at_every_angle(angle: float, dim: int) -> None:
@@ -160,6 +161,7 @@ def test_n_pairs_keeps_tiny_losses() -> None:
             assert ulps(by_p[1], [lead * share, mp.mpf(0)]) <= 8
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("degree", [1, 1.5, 2, 3, np.inf])
 @pytest.mark.parametrize("squared", [False, True])
 def test_a_triplet_of_one_point_has_no_gradient(degree: float, squared: bool) -> None:
@@ -241,6 +243,7 @@ def large_batch() -> tuple[Any, Any]:
     return jnp.asarray(rng.normal(size=(LARGE, 8)), jnp.float32), jnp.asarray(rng.integers(0, 40, LARGE))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("loss", "naive", "options"),
     [
@@ -274,6 +277,7 @@ def test_batch_hard_of_a_large_batch_takes_a_few_vectors_of_memory() -> None:
     assert mean.lower(*shapes).compile().memory_analysis().temp_size_in_bytes < 14e6  # the dense form takes 487e6
 
 
+@pytest.mark.exhaustive
 def test_multi_similarity_and_circle_of_a_large_batch_do_not_hold_its_square() -> None:
     shapes = jax.ShapeDtypeStruct((4096, 128), jnp.float32), jax.ShapeDtypeStruct((4096,), jnp.int32)
     for loss in (jaxloss.multi_similarity_loss, jaxloss.circle_loss):
@@ -326,6 +330,7 @@ def test_an_array_of_zeros_for_epsilon_is_none(loss: Any) -> None:
         np.testing.assert_array_equal(by_epsilon, jnp.zeros_like(epsilon))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("degree", [1, 2, 3.0])
 @pytest.mark.parametrize("squared", [False, True])
 def test_an_array_of_zeros_for_eps_has_a_slope(degree: float, squared: bool) -> None:

@@ -160,6 +160,7 @@ def pair_id(x):
     return x if isinstance(x, str) else "-".join([x.name, x.arguments.__name__, *x.options])
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("row", "dtype"), PAIRS, ids=pair_id)
 def test_values_and_gradients_are_the_same(row, dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -579,6 +580,7 @@ DIFFERENCES = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("row", DIFFERENCES, ids=lambda row: row.what)
 def test_difference(row):
     x = np.asarray(row.at, np.float32)
@@ -592,6 +594,7 @@ def test_difference(row):
     assert not np.allclose(theirs, true, rtol=0.02, atol=0, equal_nan=True), f"optax gives the same now: {row.why}"
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["huber_loss", "log_cosh", "sigmoid_binary_cross_entropy", "hinge_loss"])
 def test_a_column_against_a_row_is_an_error_and_not_a_matrix(name):
     column_and_row = jnp.ones((3, 1)), jnp.ones(3)
@@ -600,6 +603,7 @@ def test_a_column_against_a_row_is_an_error_and_not_a_matrix(name):
         getattr(jaxloss, name)(*column_and_row)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("batch", [(), (2, 2)])
 def test_multiclass_sparsemax_takes_any_rank(batch):
     scores, labels = jnp.ones((*batch, 3)), jnp.zeros(batch, int)

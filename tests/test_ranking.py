@@ -25,6 +25,7 @@ LABELS = jnp.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 WHERE = jnp.array([[True, True, False], [True, True, True]])
 
 
+@pytest.mark.exhaustive
 def test_ranking_softmax_is_that_of_optax() -> None:
     for options in ({}, {"weights": jnp.array([0.5, 1.0, 2.0])}):
         for where in (None, WHERE):
@@ -38,6 +39,7 @@ def value_and_slope(loss: Any, scores: Any, labels: Any, **options: Any) -> Any:
     return jax.value_and_grad(lambda s: jnp.sum(loss(s, labels, **options)))(scores)
 
 
+@pytest.mark.exhaustive
 @EVERY
 def test_nothing_to_rank(loss: Any) -> None:
     """An empty list, one that is masked altogether, and one of one item."""
@@ -50,6 +52,7 @@ def test_nothing_to_rank(loss: Any) -> None:
         assert all(np.all(np.asarray(x) == 0) for x in got), got
 
 
+@pytest.mark.sweep
 @EVERY
 def test_no_relevant_item(loss: Any) -> None:
     value, slope = value_and_slope(loss, SCORES, jnp.zeros((2, 3)))
@@ -73,6 +76,7 @@ def test_another_axis_and_integers(loss: Any) -> None:
     )
 
 
+@pytest.mark.sweep
 @EVERY
 def test_order_of_the_list_does_not_count(loss: Any) -> None:
     rng = np.random.default_rng(0)
@@ -84,6 +88,7 @@ def test_order_of_the_list_does_not_count(loss: Any) -> None:
     np.testing.assert_allclose(moved, slope[shuffled], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_list_mle_of_a_long_list() -> None:
     """5000 items against float64; what is nearly certain keeps its digits."""
     rng = np.random.default_rng(0)
@@ -122,6 +127,7 @@ def test_pairs_do_not_meet_infinities_that_they_do_not_hold() -> None:
         assert np.all(np.asarray(slope) == 0)
 
 
+@pytest.mark.exhaustive
 def test_learns_an_order() -> None:
     """Each loss, by gradient descent on the scores alone, finds the order of the relevance."""
     labels = jnp.array([2, 0, 3, 1])

@@ -54,6 +54,7 @@ ALPHA, BETA = (mp.mpf(float(np.float32(x))) for x in (0.3, 0.7))
 RATIOS |= {"tversky_loss": (ALPHA, BETA, 1, 1), "focal_tversky_loss": (ALPHA, BETA, 1, 1 / mp.mpf(float(np.float32(4 / 3))))}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("smooth", [0.0, 1.0])
 @pytest.mark.parametrize("name", RATIOS)
 def test_binary_losses_within_8_ulp(name: str, smooth: float) -> None:
@@ -135,6 +136,7 @@ def true_boxes(name: str, p: list[mp.mpf], t: list[mp.mpf], alpha: Any = None) -
     return loss + (v / (iou + v) if alpha is None else alpha) * v
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("loss", BOXES, ids=lambda f: f.__name__)
 def test_boxes_within_8_ulp(loss: Any) -> None:
     """Boxes that are almost the same, that overlap and that are apart, of all sizes; derivatives by mpmath's differences."""
@@ -188,6 +190,7 @@ def test_soft_targets_are_the_minimum_of_the_squared_form(loss: Any) -> None:
     assert np.all(loss(t, t, from_logits=False) > 0.1)  # the plain form has its minimum at hard decisions
 
 
+@pytest.mark.exhaustive
 def test_optax_dice() -> None:
     """optax's smooth counts double; its mean over classes is the caller's here. Optax fails under jit on probabilities."""
     z, t = random_pixels(2)
@@ -202,6 +205,7 @@ def test_optax_dice() -> None:
     np.testing.assert_allclose(one[..., 0], optax.losses.dice_loss(z[..., :1], t[..., :1]), rtol=1e-5)
 
 
+@pytest.mark.sweep
 @EVERY
 def test_probabilities_and_logits_agree(loss: Any) -> None:
     z, t = random_pixels(3)
@@ -221,6 +225,7 @@ def test_hard_targets_of_every_type(loss: Any) -> None:
     np.testing.assert_array_equal(loss(z, hard.astype(np.int32)), want)
 
 
+@pytest.mark.sweep
 @EVERY
 @pytest.mark.parametrize("from_logits", [True, False], ids=["logits", "probabilities"])
 def test_masked_pixels_are_as_if_cut_out(loss: Any, from_logits: bool) -> None:
@@ -242,6 +247,7 @@ def test_masked_pixels_are_as_if_cut_out(loss: Any, from_logits: bool) -> None:
         assert np.all(got[:, 4:] == 0)
 
 
+@pytest.mark.sweep("3-probabilities-plain")
 @pytest.mark.parametrize("squared", [False, True], ids=["plain", "squared"])
 @pytest.mark.parametrize("from_logits", [True, False], ids=["logits", "probabilities"])
 @pytest.mark.parametrize("classes", [1, 3])
@@ -282,6 +288,7 @@ def test_probabilities_beyond_1_by_rounding(loss: Any) -> None:
     assert np.all(np.isfinite(slope))
 
 
+@pytest.mark.sweep
 @EVERY
 def test_pixel_axes(loss: Any) -> None:
     """Pixels may be anywhere but last: a volume, a list, channels first with the classes moved."""
@@ -313,6 +320,7 @@ def test_absent_classes_of_the_generalized_dice_loss() -> None:
     assert np.all(np.isfinite(jax.grad(loss, argnums=1)(p, t)))
 
 
+@pytest.mark.sweep("True")
 @pytest.mark.parametrize("masked", [False, True])
 def test_images_of_an_odd_size(masked: bool) -> None:
     """No row of pixels divides them evenly but one of 311: all derivatives are those of the naive formula."""
@@ -353,6 +361,7 @@ def test_memory(loss: Any, most: float) -> None:
     assert step.lower(*shapes).compile().memory_analysis().temp_size_in_bytes < most
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("pixels", [(13, 11), (257, 255)])
 @pytest.mark.parametrize("loss", [jaxloss.dice_loss, jaxloss.tversky_loss], ids=lambda f: f.__name__)
 def test_a_sum_over_any_number_of_pixels(loss: Any, pixels: tuple[int, int]) -> None:

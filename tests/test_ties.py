@@ -44,6 +44,7 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", CASES)
 def test_second_derivatives_at_ties(name: str) -> None:
     """Against differences of the gradient, which is itself that of `autodiff`."""
@@ -98,6 +99,7 @@ AT_ZERO: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", AT_ZERO)
 def test_derivatives_at_a_target_of_zero(name: str) -> None:
     """They are the limits of those for a target that goes to 0, though terms of the loss have none there."""
@@ -131,6 +133,7 @@ def test_forward_mode_where_nothing_is_counted_or_expected(name: str) -> None:
     assert slope > 0
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     "loss",
     [

@@ -2,11 +2,13 @@
 
 import jax
 import numpy as np
+import pytest
 import read_digits
 
 import jaxloss
 
 
+@pytest.mark.exhaustive
 def test_strings_of_digits_are_read() -> None:
     """Sequence error rate below 10 % on digits that were not seen in training, and alignments in the right place."""
     rng = np.random.default_rng(0)

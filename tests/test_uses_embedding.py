@@ -71,6 +71,7 @@ def trained(loss: Any, weights: list[Any], pixels: Any, labels: Any) -> list[Any
     return run(weights, jax.random.split(jax.random.key(1), STEPS))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", LOSSES)
 def test_neighbours_are_of_the_same_digit(name: str) -> None:
     pixels, labels, test_pixels, test_labels = map(np.asarray, digits())

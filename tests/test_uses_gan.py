@@ -120,6 +120,7 @@ GAMES = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("game", GAMES)
 def test_a_generator_learns_a_mixture(game: str) -> None:
     rules, clouds, distance = GAMES[game]

@@ -2,8 +2,10 @@
 
 import language_model
 import numpy as np
+import pytest
 
 
+@pytest.mark.exhaustive
 def test_the_same_training_in_a_fraction_of_the_memory() -> None:
     numbers, vocabulary = language_model.text()
     assert len(vocabulary) > 4000

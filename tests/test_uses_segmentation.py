@@ -74,6 +74,7 @@ def by_entropy() -> float:
     return intersection_over_union(entropy)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("objective", [dice_and_entropy, lovasz], ids=lambda f: f.__name__)
 def test_overlap_losses_find_small_regions_sooner(objective: Any, by_entropy: float) -> None:
     assert 0.02 < np.mean(image_and_mask()[1]) < 0.04

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from sklearn.datasets import load_digits
 
 import jaxloss
@@ -87,6 +88,7 @@ def mean_image() -> float:
     return float(-np.mean(np.sum(np.log(np.where(test > 0, share, 1 - share)), axis=-1)))
 
 
+@pytest.mark.exhaustive
 def test_it_learns() -> None:
     assert held_out(1.0, 0.0) < mean_image() - 5
 

@@ -50,7 +50,7 @@ class Case:
 def rounded(x: Any, dtype: Any) -> Any:
     """An argument in the dtype under test: floats are rounded, integers stay."""
     x = np.asarray(x)
-    return jnp.asarray(x, dtype) if x.dtype.kind == "f" else jnp.asarray(x)
+    return jnp.asarray(x.astype(dtype) if x.dtype.kind == "f" else x)
 
 
 def differentiable(option: Any) -> bool:
