@@ -104,7 +104,8 @@ def call(rule: Callable[..., Any], *args: Any, apart: Any = None) -> Any:
 def alike(args: tuple[Any, ...], apart: Any = None, over: Any = None) -> tuple[Any, ...]:
     """Under `shard_map`, marks replicated arguments as varying over the mesh axes that any argument varies over.
 
-    Their cotangents are then summed over the devices. The axes `apart` stay as they are, or all but those `over`, and elsewhere all arguments do.
+    Their cotangents are then summed over the devices. The axes `apart` stay as they are, or all but those
+    `over`, and elsewhere all arguments do.
     """
     axes = frozenset[Any]().union(*(_varying(x) for x in jax.tree.leaves(args)))
     axes = axes.difference(apart if isinstance(apart, tuple) else (apart,))
