@@ -230,8 +230,7 @@ def _log_probs(
     hidden: Array, weight: Array, labels: Array, bias: Any, soft_cap: Any, temperature: Any, where: Any, blocks: Blocks
 ) -> tuple[Array, Array, Array]:
     bias, soft_cap, temperature = (_rules.wide(x, hidden, weight) for x in (bias, soft_cap, temperature))
-    arguments = hidden, weight, bias, labels, None, soft_cap, temperature, where, blocks
-    terms = _rules.call(_linear_softmax.label_terms, *arguments, apart=blocks.axis_name)
+    terms = _label_terms(hidden, weight, bias, labels, None, soft_cap, temperature, where, blocks)
     is_top = terms.lead >= 0
     return -terms.nll, terms.lse, is_top if where is None else is_top & where
 
@@ -292,8 +291,10 @@ def token_entropy(
 
 def _entropy(hidden: Array, weight: Array, bias: Any, soft_cap: Any, temperature: Any, where: Any, blocks: Blocks) -> Array:
     bias, soft_cap, temperature = (_rules.wide(x, hidden, weight) for x in (bias, soft_cap, temperature))
+    bias = _linear.as_weight(bias, weight, blocks)
+    hidden, soft_cap, temperature = _linear.on_each((hidden, soft_cap, temperature), blocks)
     arguments = hidden, weight, bias, soft_cap, temperature, where, blocks
-    return _rules.call(_linear_entropy.entropy, *arguments, apart=blocks.axis_name)
+    return _linear.from_all(_rules.call(_linear_entropy.entropy, *arguments, apart=blocks.axis_name), blocks)
 
 
 def linear_softmax_kl_divergence(
@@ -376,7 +377,16 @@ def linear_softmax_kl_divergence(
 
 def _divergence(student: Any, teacher: Any, where: Any, blocks: tuple[Blocks, Blocks]) -> Array:
     student, teacher = (_linear.Head(x, w, *(_rules.wide(y, x, w) for y in rest)) for x, w, *rest in (student, teacher))
-    return _rules.call(_linear_divergence.divergence, student, teacher, where, blocks, apart=blocks[0].axis_name)
+    student, teacher = (_of_devices(head, blocks[0]) for head in (student, teacher))
+    kl = _rules.call(_linear_divergence.divergence, student, teacher, where, blocks, apart=blocks[0].axis_name)
+    return _linear.from_all(kl, blocks[0])
+
+
+def _of_devices(head: _linear.Head, blocks: Blocks) -> _linear.Head:
+    """A head of which every device has the hidden states and some of the classes."""
+    hidden, soft_cap, temperature = _linear.on_each((head.hidden, head.soft_cap, head.temperature), blocks)
+    bias = _linear.as_weight(head.bias, head.weight, blocks)
+    return _linear.Head(hidden, head.weight, bias, soft_cap, temperature)
 
 
 def _tokens(
@@ -443,11 +453,28 @@ def _cross_entropy(
     bias, class_weights, soft_cap, temperature = (
         _rules.wide(x, hidden, weight) for x in (bias, class_weights, soft_cap, temperature)
     )
+    class_weights = _linear.as_weight(class_weights, weight, blocks)
     uniform_weights = _uniform(smoothing, class_weights, hidden, weight, blocks)
-    arguments = hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks
-    terms = _rules.call(_linear_softmax.label_terms, *arguments, apart=blocks.axis_name)
+    terms = _label_terms(hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks)
     own_weight = None if class_weights is None else _linear_softmax.of_label(class_weights, labels, blocks)
     return _linear_softmax.loss_of(terms, own_weight, smoothing, z_loss)
+
+
+def _label_terms(
+    hidden: Array,
+    weight: Array,
+    bias: Any,
+    labels: Array,
+    uniform_weights: Any,
+    soft_cap: Any,
+    temperature: Any,
+    where: Any,
+    blocks: Blocks,
+) -> _linear_softmax.Terms:
+    bias, uniform_weights = (_linear.as_weight(x, weight, blocks) for x in (bias, uniform_weights))
+    hidden, soft_cap, temperature = _linear.on_each((hidden, soft_cap, temperature), blocks)
+    arguments = hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks
+    return _linear.from_all(_rules.call(_linear_softmax.label_terms, *arguments, apart=blocks.axis_name), blocks)
 
 
 def _mean(
@@ -477,10 +504,12 @@ def _mean(
     flat = labels.reshape(-1), factor.reshape(-1), there.reshape(-1)
     tokens = _linear_mean.Tokens(hidden.reshape(-1, hidden.shape[-1]), *flat, *options)
     bias, class_weights, soft_cap = (_rules.wide(x, hidden, weight) for x in (bias, class_weights, soft_cap))
-    head = _linear_mean.Head(
-        weight, bias, class_weights, _uniform(smoothing, class_weights, hidden, weight, blocks), soft_cap
-    )
+    uniform_weights = _uniform(smoothing, class_weights, hidden, weight, blocks)
+    of_classes = (_linear.as_weight(x, weight, blocks) for x in (bias, class_weights, uniform_weights))
+    tokens, soft_cap = _linear.on_each((tokens, soft_cap), blocks)
+    head = _linear_mean.Head(weight, *of_classes, soft_cap)
     mean = _rules.call(_linear_mean.weighted_sum, tokens, head, blocks, rows, apart=blocks.axis_name)
+    mean = _linear.from_all(mean, blocks)
     return mean if batch.axis_name is None else lax.psum(mean, batch.axis_name)
 
 

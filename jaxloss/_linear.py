@@ -184,6 +184,51 @@ def highest(x: Array, blocks: Blocks) -> Array:
     return x if blocks.axis_name is None else lax.pmax(x, blocks.axis_name)
 
 
+def as_weight(x: Any, weight: Array, blocks: Blocks) -> Any:
+    """What there is one of a class, varying over the devices as the weight does, also where it is made under `shard_map`."""
+    return x if x is None or blocks.axis_name is None else _rules.alike((x, weight), over=blocks.axis_name)[0]
+
+
+def devices_in_transpose(blocks: Blocks) -> int:
+    """n where JAX transposes a sum over the n devices to another, as under `check_vma=False`; 1 elsewhere."""
+    if blocks.axis_name is None or _rules.is_checked(blocks.axis_name):
+        return 1
+    return lax.axis_size(blocks.axis_name)
+
+
+def on_each(args: Any, blocks: Blocks) -> Any:
+    """What every device holds a copy of: where JAX adds up the gradients of the copies, each has its share of the sum."""
+    n = devices_in_transpose(blocks)
+    return args if n == 1 or _rules.is_aside() else jax.tree.map(lambda x: _shared_out(x, n), args)
+
+
+def from_all(results: Any, blocks: Blocks) -> Any:
+    """What a rule has summed over the devices: its cotangent is the sum of theirs, where a sum's transpose is a sum."""
+    if devices_in_transpose(blocks) == 1 or _rules.is_aside():
+        return results
+    return jax.tree.map(lambda x: _from_all(x, blocks.axis_name), results)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _shared_out(x: Array, n: int) -> Array:
+    return x
+
+
+_shared_out.defvjp(lambda x, n: (x, None), lambda n, _, cotangent: (_divided(cotangent, n),))
+
+
+def _divided(cotangent: Any, n: int) -> Any:
+    return cotangent / n if jnp.issubdtype(cotangent.dtype, jnp.floating) else cotangent
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _from_all(x: Array, axis_name: Any) -> Array:
+    return x
+
+
+_from_all.defvjp(lambda x, axis_name: (x, None), lambda axis_name, _, cotangent: (lax.psum(cotangent, axis_name),))
+
+
 def shared(carry: Any, hidden: Array, weight: Array, blocks: Blocks) -> Any:
     """A carry to begin with, which under `shard_map` varies over the mesh axes that the arguments vary over."""
     carry, *_ = _rules.alike((carry, hidden, weight))

@@ -22,6 +22,7 @@ from jaxloss._linear import (
     by_hidden,
     by_weight,
     class_axis,
+    devices_in_transpose,
     first_class,
     logits,
     operand,
@@ -192,7 +193,7 @@ def _with_gradients(tokens: Tokens, x_first: Array, head: Head, blocks: Blocks) 
     class_weights_bar = None
     if own_bar is not None:
         _, pullback = jax.vjp(lambda of_class: of_label(of_class, labels, blocks), head.class_weights)
-        (class_weights_bar,) = pullback(own_bar)
+        (class_weights_bar,) = pullback(own_bar / devices_in_transpose(blocks))  # of_label sums over the devices
     bias_bar = None if head.bias is None else token_sum(dz)
     x_bar = jnp.where(tokens.there[:, None], by_hidden(dz, w, blocks), 0)
     tokens_bar = Tokens(x_bar, None, loss, None, smoothing_bar, z_loss_bar, temperature_bar)

@@ -103,13 +103,16 @@ def call(rule: Callable[..., Any], *args: Any, apart: Any = None) -> Any:
         raise
 
 
-def alike(args: tuple[Any, ...], apart: Any = None) -> tuple[Any, ...]:
+def alike(args: tuple[Any, ...], apart: Any = None, over: Any = None) -> tuple[Any, ...]:
     """Under `shard_map`, marks replicated arguments as varying over the mesh axes that any argument varies over.
 
-    Their cotangents are then summed over the devices. The axes `apart` stay as they are, and elsewhere all arguments do.
+    Their cotangents are then summed over the devices. The axes `apart` stay as they are, or all but those
+    `over`, and elsewhere all arguments do.
     """
     axes = frozenset[Any]().union(*(_varying(x) for x in jax.tree.leaves(args)))
     axes = axes.difference(apart if isinstance(apart, tuple) else (apart,))
+    if over is not None:
+        axes = axes.intersection(over if isinstance(over, tuple) else (over,))
     if not axes:
         return args
 
@@ -118,6 +121,16 @@ def alike(args: tuple[Any, ...], apart: Any = None) -> tuple[Any, ...]:
         return lax.pcast(x, missing, to="varying") if missing else x
 
     return jax.tree.map(cast, args)
+
+
+def is_checked(axis_name: Any) -> bool:
+    """Whether types say what varies over the axis: not under `check_vma=False`, where a sum's transpose is a sum."""
+    return bool(_varying(lax.axis_index(axis_name)))
+
+
+def is_aside() -> bool:
+    """Whether `autodiff` has set the rules aside."""
+    return bool(_rules_aside.value)
 
 
 def _varying(x: Any) -> frozenset[Any]:

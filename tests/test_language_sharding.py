@@ -269,3 +269,36 @@ def test_two_processes() -> None:
             process.kill()
             process.wait()
     assert all("agreed 4" in text for text in said), said
+
+
+UNDIVIDED = {"losses": jaxloss.linear_softmax_cross_entropy, "mean": jaxloss.mean_linear_softmax_cross_entropy}
+
+
+def with_constants(name: str, h: Any, w: Any, y: Any, **static: Any) -> Any:
+    """A loss with options that are constants made where it is called."""
+    bias = jnp.zeros(w.shape[1])
+    if name == "entropy":
+        return jnp.sum(jaxloss.token_entropy(h, w, bias=bias, soft_cap=5.0, temperature=0.7, **static))
+    if name == "log_probs":
+        return jnp.sum(jaxloss.token_log_probs(h, w, y, bias=bias, soft_cap=5.0, temperature=0.7, **static)[0])
+    if name == "divergence":
+        options = {"bias": bias, "teacher_bias": bias, **static}
+        return jnp.sum(jaxloss.linear_softmax_kl_divergence(h, w, jnp.flip(h, 0), jnp.sin(w), **options))
+    options = {"label_smoothing": 0.1, "z_loss": 0.01, "soft_cap": 5.0, "temperature": 0.7, "bias": bias, **static}
+    plain = UNDIVIDED[name](h, w, y, **{**options, "bias": None})
+    return jnp.sum(plain) + jnp.sum(UNDIVIDED[name](h, w, y, class_weights=jnp.ones(w.shape[1]), **options))
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("name", ["losses", "mean", "log_probs", "entropy", "divergence"])
+def test_constants_made_under_shard_map(name: str, checked: bool) -> None:
+    """The gradient taken outside is that of one device, whether or not JAX checks what varies over the devices."""
+    data = drawn()
+    h, w, y = data["hidden"][:8], data["weight"][:, :64], data["labels"][:8] % 64
+    want = jax.jit(jax.value_and_grad(partial(with_constants, name), (0, 1)))(h, w, y)
+    mesh = jax.make_mesh((4,), ("vocab",), axis_types=(AxisType.Auto,))
+    loss = partial(with_constants, name, axis_name="vocab")
+    in_specs = (P(), P(None, "vocab"), P())
+    divided = jax.shard_map(loss, mesh=mesh, in_specs=in_specs, out_specs=P(), check_vma=checked)
+    got = jax.jit(jax.value_and_grad(divided, (0, 1)))(h, w, y)
+    chex.assert_trees_all_close(got, want, rtol=2e-5, atol=2e-5)
