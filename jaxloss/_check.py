@@ -25,11 +25,29 @@ def array(name: str, x: Any) -> Array:
 
 
 def floating(name: str, x: Any) -> Array:
+    """`x` as an array; TypeError unless it is floating point. float8 comes out in bfloat16, which holds all of its values.
+
+    Some of these types have no infinity and no -0: no formula is to meet them, and they do not promote to any other.
+    """
+    x = floating_as_is(name, x)
+    return x if x.dtype.itemsize > 1 else x.astype(jnp.bfloat16)
+
+
+def floating_as_is(name: str, x: Any) -> Array:
     """`x` as an array; TypeError unless it is floating point."""
     x = array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating point, got {x.dtype} of shape {x.shape}")
+    if x.dtype.name in _NO_GRADIENT:
+        raise TypeError(
+            f"{name} must be floating point of a type that can hold a gradient, with a sign, 0 and NaN, got {x.dtype} "
+            f"of shape {x.shape}; convert it to bfloat16"
+        )
     return x
+
+
+# Types of scales and of quantised weights: they have no sign and no 0, or no NaN. Some are younger than jax 0.10.
+_NO_GRADIENT = {"float8_e8m0fnu", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"}
 
 
 def integer(name: str, x: Any) -> Array:
