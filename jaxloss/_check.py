@@ -166,19 +166,21 @@ def option(
     ]
     bounds = [bound for bound in bounds if bound[1] is not None]
     domain = f"{name} must be " + " and ".join(f"{words} {limit:g}" for words, limit, _ in bounds)
-    dtype = jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.dtype(jnp.float32)
+    dtype = _dtype_of_options(data)
     if not isinstance(value, jax.Array):
         try:
             known = np.asarray(value)
         except (TypeError, ValueError):  # a list that holds traced numbers, or no array
             value = array(name, value)
     if isinstance(value, jax.Array):
-        x = floating(name, value)
+        x = _option_array(name, value, dtype)
         for _, limit, compare in bounds:
             run_time(compare(x, jnp.asarray(limit, x.dtype)) | left_out(where), domain)
         if x.dtype.itemsize > dtype.itemsize:
             x = x.astype(dtype)
     else:
+        if known.dtype.kind not in "fiu" and jnp.issubdtype(known.dtype, jnp.floating):  # numpy's bfloat16 and float8
+            known = known.astype(np.float32)
         if known.dtype.kind not in "fiu":
             raise TypeError(f"{name} must be floating point, got {value!r}")
         x = jnp.asarray(known, dtype)
@@ -192,6 +194,16 @@ def option(
     of = of or ("the losses" if shape is None else "the classes")
     broadcastable(name, x, data.shape if shape is None else shape, of)
     return x
+
+
+def _dtype_of_options(data: Array | jax.ShapeDtypeStruct) -> Any:
+    """float64 beside float64 data, else float32."""
+    return jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.dtype(jnp.float32)
+
+
+def _option_array(name: str, x: Array, dtype: Any) -> Array:
+    """Integers are numbers too: a step counter, a 2 that came through `jit`. Booleans are none."""
+    return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.integer) else floating(name, x)
 
 
 def optional(
@@ -212,9 +224,8 @@ def flag(name: str, value: Any) -> bool:
 
 def parameter(name: str, value: Any, data: Array, where: Array | None, *, zero: bool = False) -> Array:
     """A parameter of a distribution, which broadcasts to the predictions. That it is above 0 is checked at run time."""
-    if _is_number(value):
-        value = jnp.asarray(value, jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.float32)
-    value = floating(name, value)
+    dtype = _dtype_of_options(data)
+    value = _option_array(name, jnp.asarray(value, dtype) if _is_number(value) else array(name, value), dtype)
     broadcastable(name, value, data.shape, "predictions")
     inside, domain = (value >= 0, "at least 0") if zero else (value > 0, "above 0")
     run_time(inside | left_out(where), f"{name} must be {domain} where they are not masked by `where`")
