@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real
 
 from jaxloss import _check, _rules, _vectors
 
@@ -80,7 +80,7 @@ def _differences(images: Array) -> tuple[Array, Array]:
 
 def gradient_difference_loss(
     predictions: Float[ArrayLike, "*batch height width channels"],
-    targets: Float[ArrayLike, "*batch height width channels"],
+    targets: Real[ArrayLike, "*batch height width channels"] | Bool[ArrayLike, "*batch height width channels"],
     *,
     alpha: Float[ArrayLike, "..."] = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -101,7 +101,7 @@ def gradient_difference_loss(
         One loss an image: a sum, which grows with the number of pixels.
 
     Raises:
-        TypeError: `predictions`, `targets` or `alpha` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `alpha` is no number, or `where` is not boolean.
         ValueError: the shapes differ or have fewer than three axes, `alpha` is below 1, or `alpha` or `where` does not
             broadcast.
 
@@ -137,7 +137,7 @@ def _gradient_difference(predictions: Array, targets: Array, alpha: Array) -> Ar
 
 def style_loss(
     predictions: Float[ArrayLike, "*batch height width channels"],
-    targets: Float[ArrayLike, "*batch height width channels"],
+    targets: Real[ArrayLike, "*batch height width channels"] | Bool[ArrayLike, "*batch height width channels"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
@@ -157,7 +157,7 @@ def style_loss(
         One loss an image.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ or have fewer than three axes, or `where` does not broadcast.
 
     Example:
