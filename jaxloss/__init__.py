@@ -1,5 +1,7 @@
 """Loss functions for JAX that are right everywhere: pure, jittable, one number an example."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from jaxloss._adjusted import (

@@ -1,5 +1,7 @@
 """What the losses are called elsewhere, for an AttributeError that says the name here."""
 
+from __future__ import annotations
+
 # Read when a name is not found, and then alone: `import jaxloss` does not load this file.
 
 import difflib
