@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from jaxloss._adjusted import (
     logit_adjusted_cross_entropy,
     poly_loss_cross_entropy,
@@ -330,3 +332,10 @@ __all__ = [
     "von_mises_nll",
     "wasserstein_distance_1d",
 ]
+
+if not TYPE_CHECKING:  # mypy would take any name for one that is there
+
+    def __getattr__(name):
+        from jaxloss._names import not_found
+
+        raise AttributeError(not_found(name, __all__))

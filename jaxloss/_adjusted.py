@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxloss import _check, _rules, _softmax
 
@@ -14,7 +14,7 @@ from jaxloss import _check, _rules, _softmax
 
 def poly_loss_cross_entropy(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Float[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
+    labels: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
     *,
     epsilon: Float[ArrayLike, "..."] = 2.0,
     label_smoothing: Float[ArrayLike, "..."] = 0.0,
@@ -69,7 +69,7 @@ def _poly(logits: Array, labels: Array, *options: Any) -> Array:
 
 def logit_adjusted_cross_entropy(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Float[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
+    labels: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
     log_priors: Float[ArrayLike, " classes"],
     *,
     temperature: Float[ArrayLike, ""] = 1.0,

@@ -77,11 +77,40 @@ def array(name: str, x: Any) -> Array:
 
 
 def floating(name: str, x: Any) -> Array:
+    """`x` as an array; TypeError unless it is floating point. float8 comes out in bfloat16, which holds all of its values.
+
+    Some of these types have no infinity and no -0: no formula is to meet them, and they do not promote to any other.
+    """
+    x = floating_as_is(name, x)
+    return x if x.dtype.itemsize > 1 else x.astype(jnp.bfloat16)
+
+
+def floating_as_is(name: str, x: Any) -> Array:
     """`x` as an array; TypeError unless it is floating point."""
     x = array(name, x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating point, got {x.dtype} of shape {x.shape}")
+    if x.dtype.name in _NO_GRADIENT:
+        raise TypeError(
+            f"{name} must be floating point of a type that can hold a gradient, with a sign, 0 and NaN, got {x.dtype} "
+            f"of shape {x.shape}; convert it to bfloat16"
+        )
     return x
+
+
+# Types of scales and of quantised weights: they have no sign and no 0, or no NaN. Some are younger than jax 0.10.
+_NO_GRADIENT = {"float8_e8m0fnu", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"}
+
+
+def number(name: str, x: Any) -> Array:
+    """The truth as an array: floating point as in `floating`, or integers or booleans, which stay as they are."""
+    x = array(name, x)
+    return x if _are_integers(x) else floating(name, x)
+
+
+def _are_integers(x: Array) -> bool:
+    """Whether it holds integers or booleans."""
+    return bool(x.dtype == jnp.bool_ or jnp.issubdtype(x.dtype, jnp.integer))
 
 
 def integer(name: str, x: Any) -> Array:
@@ -92,11 +121,12 @@ def integer(name: str, x: Any) -> Array:
     return x.astype(jnp.int32) if x.dtype.itemsize < 4 else x
 
 
-def same_shape(name: str, x: Array, other_name: str, other: Array) -> None:
+def same_shape(name: str, x: Array, other_name: str, other: Array, way_out: str = "") -> None:
     """ValueError unless the two shapes are equal: data never broadcasts."""
     if x.shape != other.shape:
         raise ValueError(
-            f"{other_name} must have the shape of {name}, {x.shape}, got {other.shape}; data does not broadcast"
+            f"{other_name} must have the shape of {name}, {x.shape}, got {other.shape}; "
+            + (way_out or "data does not broadcast")
         )
 
 
@@ -108,19 +138,27 @@ def pair(name: str, x: Any, other_name: str, other: Any) -> tuple[Array, Array]:
     return x, other
 
 
-def binary(name: str, x: Any, labels: Any, labels_name: str = "labels") -> tuple[Array, Array]:
-    """Floating-point scores and labels of one shape; hard labels may be integers or booleans."""
-    x, labels = floating(name, x), array(labels_name, _like(labels, x))
-    if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
-        labels = floating(labels_name, labels)
-    same_shape(name, x, labels_name, labels)
-    return x, labels
+def with_truth(name: str, x: Any, truth_name: str, truth: Any, hard: str = "") -> tuple[Array, Array]:
+    """Predictions and the truth, of one shape. The truth may be integers or booleans: counts, one-hot labels, pixels.
+
+    `hard` is the loss that takes class indices, to which an error points.
+    """
+    x, truth = floating(name, _like(x, truth)), number(truth_name, _like(truth, x))
+    way_out = f"for class indices take jaxloss.{hard}" if hard and _are_integers(truth) else ""
+    same_shape(name, x, truth_name, truth, way_out)
+    return x, truth
+
+
+def classes_and_truth(name: str, x: Any, truth_name: str, truth: Any, axis: Any, hard: str = "") -> tuple[Array, Array]:
+    """Scores or probabilities and the truth, a number a class, with the classes last."""
+    x, truth = with_truth(name, x, truth_name, truth, hard)
+    return class_last(name, x, axis), class_last(truth_name, truth, axis)
 
 
 def decisions(name: str, x: Any, labels: Any) -> tuple[Array, Array]:
     """Floating-point scores and hard labels of one shape, integers or booleans."""
     x, labels = floating(name, x), array("labels", labels)
-    if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
+    if not _are_integers(labels):
         raise TypeError(f"labels must be integers or booleans, got {labels.dtype} of shape {labels.shape}")
     same_shape(name, x, "labels", labels)
     return x, labels
@@ -200,7 +238,7 @@ def option(
     ]
     bounds = [bound for bound in bounds if bound[1] is not None]
     domain = f"{name} must be " + " and ".join(f"{words} {limit:g}" for words, limit, _ in bounds)
-    dtype = jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.dtype(jnp.float32)
+    dtype = _dtype_of_options(data)
 
     def inside(x: Array) -> Any:
         return functools.reduce(
@@ -213,11 +251,13 @@ def option(
         except (TypeError, ValueError):  # a list that holds traced numbers, or no array
             value = array(name, value)
     if isinstance(value, jax.Array):
-        x = floating(name, value)
+        x = _option_array(name, value, dtype)
         run_time(lambda: inside(x) | left_out(where), domain)
         if x.dtype.itemsize > dtype.itemsize:
             x = x.astype(dtype)
     else:
+        if known.dtype.kind not in "fiu" and jnp.issubdtype(known.dtype, jnp.floating):  # numpy's bfloat16 and float8
+            known = known.astype(np.float32)
         if known.dtype.kind not in "fiu":
             raise TypeError(f"{name} must be floating point, got {value!r}")
         x = jnp.asarray(known, dtype)
@@ -230,6 +270,16 @@ def option(
     of = of or ("the losses" if shape is None else "the classes")
     broadcastable(name, x, data.shape if shape is None else shape, of)
     return x
+
+
+def _dtype_of_options(data: Array | jax.ShapeDtypeStruct) -> Any:
+    """float64 beside float64 data, else float32."""
+    return jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.dtype(jnp.float32)
+
+
+def _option_array(name: str, x: Array, dtype: Any) -> Array:
+    """Integers are numbers too: a step counter, a 2 that came through `jit`. Booleans are none."""
+    return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.integer) else floating(name, x)
 
 
 def optional(
@@ -250,9 +300,8 @@ def flag(name: str, value: Any) -> bool:
 
 def parameter(name: str, value: Any, data: Array, where: Array | None, *, zero: bool = False) -> Array:
     """A parameter of a distribution, which broadcasts to the predictions. That it is above 0 is checked at run time."""
-    if _is_number(value):
-        value = jnp.asarray(value, jnp.promote_types(jnp.float32, data.dtype) if data.dtype.itemsize > 1 else jnp.float32)
-    value = floating(name, value)
+    dtype = _dtype_of_options(data)
+    value = _option_array(name, jnp.asarray(value, dtype) if _is_number(value) else array(name, value), dtype)
     broadcastable(name, value, data.shape, "predictions")
     domain = "at least 0" if zero else "above 0"
     run_time(
@@ -311,9 +360,7 @@ def cosines(name: str, x: Array, where: Array | None) -> None:
 
 def pair_labels(labels: Any, vectors: Array) -> Array:
     """Labels of the shape of vectors [..., dim] without their last axis: floating point, integers or booleans."""
-    labels = array("labels", _like(labels, vectors))
-    if labels.dtype != jnp.bool_ and not jnp.issubdtype(labels.dtype, jnp.integer):
-        labels = floating("labels", labels)
+    labels = number("labels", _like(labels, vectors))
     if labels.shape != vectors.shape[:-1]:
         raise ValueError(f"labels must have the shape of the pairs, {vectors.shape[:-1]}, got {labels.shape}")
     return labels
@@ -340,7 +387,7 @@ def class_last(name: str, x: Array, axis: Any, of: str = "class") -> Array:
 
 def lists(name: str, scores: Any, labels_name: str, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:
     """Scores, labels and the mask over items, with their list axis moved to the end. The labels may be integers."""
-    scores, labels = binary(name, scores, labels, labels_name)
+    scores, labels = with_truth(name, scores, labels_name, labels)
     where = mask(where, scores.shape, name)
     if where is not None:
         where = jnp.broadcast_to(where, scores.shape)
@@ -348,12 +395,20 @@ def lists(name: str, scores: Any, labels_name: str, labels: Any, axis: Any, wher
     return scores, labels, None if where is None else jnp.moveaxis(where, axis, -1)
 
 
-def class_labels(name: str, scores: Array, labels: Any, where: Array | None) -> Array:
-    """Integer labels of the shape of `scores` without its last (class) axis; their range is checked at run time."""
+def class_labels(name: str, scores: Array, labels: Any, where: Array | None, soft: str = "") -> Array:
+    """Integer labels of the shape of `scores` without its last (class) axis; their range is checked at run time.
+
+    `soft` is the loss that takes the probability of each class, to which an error points.
+    """
+    labels = array("labels", labels)
+    way_out = f"for probabilities take jaxloss.{soft}" if soft else "jnp.argmax makes class indices of one-hot labels"
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers, got {labels.dtype} of shape {labels.shape}; {way_out}")
     labels = integer("labels", labels)
     if labels.shape != scores.shape[:-1]:
+        way_out = f"; {way_out}" if labels.ndim == scores.ndim else ""
         raise ValueError(
-            f"labels must have the shape of {name} without its class axis, {scores.shape[:-1]}, got {labels.shape}"
+            f"labels must have the shape of {name} without its class axis, {scores.shape[:-1]}, got {labels.shape}{way_out}"
         )
     labels_within(labels, scores.shape[-1], where)
     return labels
@@ -394,7 +449,7 @@ def images(name: str, x: Array, where: Any) -> Array | None:
 
 def two_images(predictions: Any, targets: Any, where: Any) -> tuple[Array, Array, Array | None]:
     """Images [..., height, width, channels] of one shape, and the mask over images."""
-    predictions, targets = pair("predictions", predictions, "targets", targets)
+    predictions, targets = with_truth("predictions", predictions, "targets", targets)
     return predictions, targets, images("predictions", predictions, where)
 
 
@@ -403,19 +458,24 @@ def examples(logits: Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(logits.shape[:-1], logits.dtype)
 
 
-def scores_and_classes(name: str, scores: Any, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:
+def scores_and_classes(
+    name: str, scores: Any, labels: Any, axis: Any, where: Any, soft: str = ""
+) -> tuple[Array, Array, Array | None]:
     """Scores with their classes last, integer labels and the mask over examples."""
     scores = class_last(name, floating(name, scores), axis)
     where = mask(where, scores.shape[:-1], "the examples")
-    return scores, class_labels(name, scores, labels, where), where
+    return scores, class_labels(name, scores, labels, where, soft), where
 
 
 def scores_and_labels(scores: Any, labels: Any, axis: Any, where: Any) -> tuple[Array, Array, Array | None]:
-    """Logits with their classes last, labels that are class indices or class probabilities, and the mask."""
-    if jnp.issubdtype(array("labels", labels).dtype, jnp.integer):
+    """Logits with their classes last, labels that are class indices or a number a class, and the mask.
+
+    Integers are class indices where they have no class axis.
+    """
+    scores, labels = floating("logits", scores), array("labels", labels)
+    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.ndim < scores.ndim:
         return scores_and_classes("logits", scores, labels, axis, where)
-    logits, labels = pair("logits", scores, "labels", labels)
-    logits, labels = class_last("logits", logits, axis), class_last("labels", labels, axis)
+    logits, labels = classes_and_truth("logits", scores, "labels", labels, axis)
     return logits, labels, mask(where, logits.shape[:-1], "the examples")
 
 
@@ -488,7 +548,13 @@ def head(hidden: Any, weight: Any, vocab_first: bool, prefix: str = "") -> tuple
         raise ValueError(f"{names[0]} must be one vector a token, of shape [..., D], got a scalar")
     dim, layout = hidden.shape[-1], "[V, D]" if vocab_first else "[D, V]"
     if weight.ndim != 2 or weight.shape[1 if vocab_first else 0] != dim or not weight.size:
-        raise ValueError(f"{names[1]} must be {layout} with V ≥ 1 and D = {dim}, as {names[0]} has it, got {weight.shape}")
+        turned = weight.ndim == 2 and weight.shape[0 if vocab_first else 1] == dim and weight.size
+        way_out = f"; with {prefix}vocab_first={not vocab_first} it is {'[D, V]' if vocab_first else '[V, D]'}" * bool(
+            turned
+        )
+        raise ValueError(
+            f"{names[1]} must be {layout} with V ≥ 1 and D = {dim}, as {names[0]} has it, got {weight.shape}{way_out}"
+        )
     classes = weight.shape[0 if vocab_first else 1]
     return hidden, weight, jax.ShapeDtypeStruct((*hidden.shape[:-1], classes), jnp.promote_types(hidden.dtype, weight.dtype))
 

@@ -12,7 +12,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _numerics, _special
 from jaxloss._rules import partials
@@ -20,7 +20,7 @@ from jaxloss._rules import partials
 
 def poisson_nll(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     log_rate: bool = True,
     full: bool = True,
@@ -44,7 +44,7 @@ def poisson_nll(
         One loss an element, in nats; inf for a rate of 0 and a count above.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, or `where` does not broadcast.
 
     Example:
@@ -56,7 +56,7 @@ def poisson_nll(
         Nelder and Wedderburn, Generalized Linear Models, 1972
         Loader, Fast and Accurate Computation of Binomial Probabilities, 2000 (in full)
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     _check.at_least_zero("targets", targets, where)
     full = _check.flag("full", full)
@@ -101,7 +101,7 @@ def _poisson_kernel_of_log(x: Array, y: Array) -> Array:
 
 def negative_binomial_nll(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     total_counts: Float[ArrayLike, "..."],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -123,7 +123,7 @@ def negative_binomial_nll(
         One loss an element, in nats; inf for a mean of 0 and a count above.
 
     Raises:
-        TypeError: `predictions`, `targets` or `total_counts` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `total_counts` is no number, or `where` is not boolean.
         ValueError: the shapes differ, or `total_counts` or `where` does not broadcast.
 
     Example:
@@ -134,7 +134,7 @@ def negative_binomial_nll(
     References:
         Hilbe, Negative Binomial Regression, 2011
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     _check.at_least_zero("predictions", predictions, where)
     _check.at_least_zero("targets", targets, where)
@@ -163,7 +163,7 @@ def _negative_binomial(mean: Array, y: Array, s: Array) -> Array:
 
 def gamma_nll(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     concentrations: Float[ArrayLike, "..."],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -185,7 +185,7 @@ def gamma_nll(
         One loss an element, in nats. For y = 0: −inf for k < 1, log m for k = 1, inf for k > 1.
 
     Raises:
-        TypeError: `predictions`, `targets` or `concentrations` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `concentrations` is no number, or `where` not boolean.
         ValueError: the shapes differ, or `concentrations` or `where` does not broadcast.
 
     Example:
@@ -196,7 +196,7 @@ def gamma_nll(
     References:
         McCullagh and Nelder, Generalized Linear Models, 1989, chapter 8
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     _check.at_least_zero("targets", targets, where)
     concentrations = _check.parameter("concentrations", concentrations, predictions, where)
@@ -225,7 +225,7 @@ def _gamma(mean: Array, y: Array, k: Array) -> Array:
 
 def beta_nll(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     concentrations: Float[ArrayLike, "..."],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -249,7 +249,7 @@ def beta_nll(
         One loss an element, in nats; negative where the density is above 1.
 
     Raises:
-        TypeError: `predictions`, `targets` or `concentrations` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `concentrations` is no number, or `where` not boolean.
         ValueError: the shapes differ, or `concentrations` or `where` does not broadcast.
 
     Example:
@@ -260,7 +260,7 @@ def beta_nll(
     References:
         Ferrari and Cribari-Neto, Beta Regression for Modelling Rates and Proportions, 2004
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     _check.probabilities(predictions, where)
     concentrations = _check.parameter("concentrations", concentrations, predictions, where)
@@ -299,7 +299,7 @@ def _beta(mean: Array, y: Array, phi: Array) -> Array:
 
 def tweedie_deviance(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     power: Float[ArrayLike, "..."] = 1.5,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -321,7 +321,7 @@ def tweedie_deviance(
         One loss an element, ≥ 0 and 0 for y = m, in the target's unit to the power 2 − p; inf for y = 0 and p ≥ 2.
 
     Raises:
-        TypeError: `predictions`, `targets` or `power` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `power` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `power` or `where` does not broadcast, or `power` is negative.
 
     Example:
@@ -332,7 +332,7 @@ def tweedie_deviance(
     References:
         Jørgensen, Exponential Dispersion Models, 1987
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     power = _check.option("power", power, predictions, minimum=0, where=where)
     return _tweedie(predictions, targets, power, where=where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxloss import _check, _numerics, _rules, _softmax
 from jaxloss._rules import partials
@@ -16,7 +16,7 @@ from jaxloss._rules import partials
 
 def softmax_cross_entropy(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Float[ArrayLike, "*batch classes"],
+    labels: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     *,
     label_smoothing: Float[ArrayLike, "..."] = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
@@ -48,7 +48,7 @@ def softmax_cross_entropy(
         One loss an example, in nats.
 
     Raises:
-        TypeError: `logits`, `labels` or an option is not floating point, or `where` is not boolean.
+        TypeError: `logits` is not floating point, `labels` or an option is no number, or `where` is not boolean.
         ValueError: the shapes differ, an option or `where` does not broadcast or is out of its domain, or `axis` is
             out of range.
 
@@ -64,8 +64,8 @@ def softmax_cross_entropy(
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016 (smoothing)
         Chowdhery et al., PaLM: Scaling Language Modeling with Pathways, 2022 (z-loss)
     """
-    logits, labels = _check.pair("logits", logits, "labels", labels)
-    logits, labels = _check.class_last("logits", logits, axis), _check.class_last("labels", labels, axis)
+    hard = "softmax_cross_entropy_with_integer_labels"
+    logits, labels = _check.classes_and_truth("logits", logits, "labels", labels, axis, hard)
     where = _check.mask(where, logits.shape[:-1], "the examples")
     options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     return _rules.compiled(_softmax.cross_entropy, logits, labels, *options, where)
@@ -122,13 +122,14 @@ def softmax_cross_entropy_with_integer_labels(
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016 (smoothing)
         Chowdhery et al., PaLM: Scaling Language Modeling with Pathways, 2022 (z-loss)
     """
-    logits, labels, where = _check.scores_and_classes("logits", logits, labels, axis, where)
+    soft = "softmax_cross_entropy"
+    logits, labels, where = _check.scores_and_classes("logits", logits, labels, axis, where, soft)
     options = _check.softmax_options(logits, label_smoothing, class_weights, z_loss, soft_cap, where)
     return _rules.compiled(_softmax.cross_entropy, logits, labels, *options, where)
 
 
 def smooth_labels(
-    labels: Float[ArrayLike, "*batch classes"],
+    labels: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     alpha: Float[ArrayLike, "..."],
     *,
     axis: int = -1,
@@ -150,7 +151,7 @@ def smooth_labels(
         The smoothed labels, in the dtype of `labels` or wider.
 
     Raises:
-        TypeError: `labels` or `alpha` is not floating point, or `where` is not boolean.
+        TypeError: `labels` or `alpha` is no number, or `where` is not boolean.
         ValueError: `alpha` is out of [0, 1], `where` does not broadcast, or `axis` is out of range.
 
     Example:
@@ -161,7 +162,7 @@ def smooth_labels(
     References:
         Müller, Kornblith and Hinton, When Does Label Smoothing Help?, 2019
     """
-    labels = _check.floating("labels", labels)
+    labels = _check.number("labels", labels)
     axis = _check.one_axis(axis, labels.ndim)
     where = _check.mask(where, labels.shape, "labels")
     alpha = _check.option("alpha", alpha, labels, minimum=0, maximum=1, where=where)
@@ -208,7 +209,7 @@ def sigmoid_binary_cross_entropy(
     References:
         Cox, The Regression Analysis of Binary Sequences, 1958
     """
-    logits, labels = _check.binary("logits", logits, labels)
+    logits, labels = _check.with_truth("logits", logits, "labels", labels)
     where = _check.mask(where, logits.shape, "logits")
     pos_weight = _check.optional("pos_weight", pos_weight, logits, minimum=0, where=where)
     smoothing = _check.optional("label_smoothing", label_smoothing, logits, unused=0, minimum=0, maximum=1, where=where)
@@ -279,7 +280,7 @@ def binary_cross_entropy(
     References:
         Good, Rational Decisions, 1952
     """
-    predictions, targets = _check.binary("predictions", predictions, targets, "targets")
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     _check.probabilities(predictions, where)
     return _binary_cross_entropy(predictions, targets, where=where)
@@ -295,7 +296,7 @@ def _binary_cross_entropy(p: Array, y: Array) -> Array:
 
 def categorical_cross_entropy(
     predictions: Float[ArrayLike, "*batch classes"],
-    targets: Float[ArrayLike, "*batch classes"],
+    targets: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     *,
     axis: int = -1,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -315,7 +316,7 @@ def categorical_cross_entropy(
         One loss an example, in nats; inf where a class of no probability has a target.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, `where` does not broadcast, or `axis` is out of range.
 
     Example:
@@ -326,9 +327,8 @@ def categorical_cross_entropy(
     References:
         Good, Rational Decisions, 1952
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
-    predictions = _check.class_last("predictions", predictions, axis)
-    targets = _check.class_last("targets", targets, axis)
+    hard = "categorical_cross_entropy_with_integer_labels"
+    predictions, targets = _check.classes_and_truth("predictions", predictions, "targets", targets, axis, hard)
     where = _check.mask(where, predictions.shape[:-1], "the examples")
     where = None if where is None else where[..., None]
     _check.probabilities(predictions, where)
@@ -374,7 +374,8 @@ def categorical_cross_entropy_with_integer_labels(
     References:
         Good, Rational Decisions, 1952
     """
-    predictions, labels, where = _check.scores_and_classes("predictions", predictions, labels, axis, where)
+    soft = "categorical_cross_entropy"
+    predictions, labels, where = _check.scores_and_classes("predictions", predictions, labels, axis, where, soft)
     _check.probabilities(predictions, None if where is None else where[..., None])
     chosen, invalid = _softmax.pick(predictions, labels, where)
     return _categorical_term(chosen, invalid + 1, where=where)
@@ -416,7 +417,8 @@ def nll_with_integer_labels(
     References:
         Fisher, On the Mathematical Foundations of Theoretical Statistics, 1922
     """
-    scores, labels, where = _check.scores_and_classes("log_predictions", log_predictions, labels, axis, where)
+    soft = "kl_divergence"
+    scores, labels, where = _check.scores_and_classes("log_predictions", log_predictions, labels, axis, where, soft)
     weights = _check.optional("class_weights", class_weights, scores, minimum=0, shape=scores.shape[-1:])
     return _rules.compiled(_nll_of_label, scores, labels, weights, where)
 

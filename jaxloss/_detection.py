@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _numerics, _rules, _vectors
 from jaxloss._numerics import positive_part
@@ -21,7 +21,7 @@ from jaxloss._numerics import positive_part
 
 def iou_loss(
     predictions: Float[ArrayLike, "*batch 4"],
-    targets: Float[ArrayLike, "*batch 4"],
+    targets: Real[ArrayLike, "*batch 4"] | Bool[ArrayLike, "*batch 4"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
@@ -39,7 +39,7 @@ def iou_loss(
         One loss a pair of boxes, from 0 to 1.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, their last axis is not 4 long, or `where` does not broadcast.
 
     Example:
@@ -60,7 +60,7 @@ def _iou_loss(predictions: Array, targets: Array, where: Array | None) -> Array:
 
 def giou_loss(
     predictions: Float[ArrayLike, "*batch 4"],
-    targets: Float[ArrayLike, "*batch 4"],
+    targets: Real[ArrayLike, "*batch 4"] | Bool[ArrayLike, "*batch 4"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
@@ -77,7 +77,7 @@ def giou_loss(
         One loss a pair of boxes, from 0 to 2. Without C, the second term is 0.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, their last axis is not 4 long, or `where` does not broadcast.
 
     Example:
@@ -109,7 +109,7 @@ def _giou_loss(predictions: Array, targets: Array, where: Array | None) -> Array
 
 def diou_loss(
     predictions: Float[ArrayLike, "*batch 4"],
-    targets: Float[ArrayLike, "*batch 4"],
+    targets: Real[ArrayLike, "*batch 4"] | Bool[ArrayLike, "*batch 4"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
@@ -127,7 +127,7 @@ def diou_loss(
         One loss a pair of boxes, from 0 to 2. Without c, the second term is 0.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, their last axis is not 4 long, or `where` does not broadcast.
 
     Example:
@@ -148,7 +148,7 @@ def _diou_loss(predictions: Array, targets: Array, where: Array | None) -> Array
 
 def ciou_loss(
     predictions: Float[ArrayLike, "*batch 4"],
-    targets: Float[ArrayLike, "*batch 4"],
+    targets: Real[ArrayLike, "*batch 4"] | Bool[ArrayLike, "*batch 4"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
@@ -167,7 +167,7 @@ def ciou_loss(
         One loss a pair of boxes, from 0 to 3. A box that is a point has no ratio of sides: v is 0.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, their last axis is not 4 long, or `where` does not broadcast.
 
     Example:
@@ -208,7 +208,7 @@ class _Side(NamedTuple):
 
 
 def _checked(predictions: Any, targets: Any, where: Any) -> tuple[Array, Array, Array | None]:
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     if predictions.shape[-1:] != (4,):
         raise ValueError(f"predictions must be boxes of 4 numbers, x1, y1, x2, y2, got shape {predictions.shape}")
     return predictions, targets, _check.mask(where, predictions.shape[:-1], "the boxes")

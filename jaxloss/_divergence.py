@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _numerics, _rules, _vectors
 from jaxloss._rules import partials
@@ -17,19 +17,17 @@ from jaxloss._rules import partials
 
 
 def _distributions(
-    name: str, predictions: Any, other_name: str, targets: Any, axis: Any, where: Any
+    name: str, predictions: Any, other_name: str, targets: Any, axis: Any, where: Any, hard: str = ""
 ) -> tuple[Array, Array, Array | None]:
     """Two distributions with their classes last, and the mask over examples, to be broadcast to them."""
-    predictions, targets = _check.pair(name, predictions, other_name, targets)
-    predictions = _check.class_last(name, predictions, axis)
-    targets = _check.class_last(other_name, targets, axis)
+    predictions, targets = _check.classes_and_truth(name, predictions, other_name, targets, axis, hard)
     where = _check.mask(where, predictions.shape[:-1], "the examples")
     return predictions, targets, None if where is None else where[..., None]
 
 
 def kl_divergence(
     log_predictions: Float[ArrayLike, "*batch classes"],
-    targets: Float[ArrayLike, "*batch classes"],
+    targets: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     *,
     axis: int = -1,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -51,7 +49,7 @@ def kl_divergence(
         One loss an example, in nats; inf where a class of no probability has a target.
 
     Raises:
-        TypeError: `log_predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `log_predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, `where` does not broadcast, or `axis` is out of range.
 
     Example:
@@ -62,7 +60,9 @@ def kl_divergence(
     References:
         Kullback and Leibler, On Information and Sufficiency, 1951
     """
-    log_p, y, where = _distributions("log_predictions", log_predictions, "targets", targets, axis, where)
+    log_p, y, where = _distributions(
+        "log_predictions", log_predictions, "targets", targets, axis, where, "nll_with_integer_labels"
+    )
     return jnp.sum(_kl_term(log_p, y, where=where), axis=-1)
 
 
@@ -115,6 +115,7 @@ def kl_divergence_with_log_targets(
     References:
         Kullback and Leibler, On Information and Sufficiency, 1951
     """
+    log_predictions, log_targets = _check.pair("log_predictions", log_predictions, "log_targets", log_targets)
     log_p, log_y, where = _distributions("log_predictions", log_predictions, "log_targets", log_targets, axis, where)
     return jnp.sum(_kl_log_term(log_p, log_y, where=where), axis=-1)
 
@@ -140,7 +141,7 @@ def _kl_log_term(log_p: Array, log_y: Array) -> Array:
 
 def generalized_kl_divergence(
     log_predictions: Float[ArrayLike, "*batch classes"],
-    targets: Float[ArrayLike, "*batch classes"],
+    targets: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     *,
     axis: int = -1,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -161,7 +162,7 @@ def generalized_kl_divergence(
         One loss an example, in nats; inf where a class of no probability has a target.
 
     Raises:
-        TypeError: `log_predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `log_predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, `where` does not broadcast, or `axis` is out of range.
 
     Example:
@@ -187,7 +188,7 @@ def _generalized_kl_term(log_p: Array, y: Array) -> Array:
 
 def js_divergence(
     predictions: Float[ArrayLike, "*batch classes"],
-    targets: Float[ArrayLike, "*batch classes"],
+    targets: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     *,
     axis: int = -1,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -208,7 +209,7 @@ def js_divergence(
         One loss an example, in nats.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, `where` does not broadcast, or `axis` is out of range.
 
     Example:
@@ -256,7 +257,7 @@ def _xlog2share(x: Array, total: Array) -> Array:
 
 def hellinger_distance(
     predictions: Float[ArrayLike, "*batch classes"],
-    targets: Float[ArrayLike, "*batch classes"],
+    targets: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     *,
     axis: int = -1,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -276,7 +277,7 @@ def hellinger_distance(
         One loss an example.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, `where` does not broadcast, or `axis` is out of range.
 
     Example:
@@ -320,7 +321,7 @@ _root_difference.defjvps(lambda dp, _, p, y: dp * _root_slope(p), lambda dy, _, 
 
 def alpha_divergence(
     predictions: Float[ArrayLike, "*batch classes"],
-    targets: Float[ArrayLike, "*batch classes"],
+    targets: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     *,
     alpha: Float[ArrayLike, "..."] = 0.5,
     axis: int = -1,
@@ -344,7 +345,7 @@ def alpha_divergence(
         One loss an example; inf for α = 1 where a class of no probability has a target, and for α = 0 the reverse.
 
     Raises:
-        TypeError: `predictions`, `targets` or `alpha` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `alpha` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `alpha` or `where` does not broadcast, `alpha` is out of [0, 1], or `axis` is out
             of range.
 

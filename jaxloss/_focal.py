@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxloss import _check, _log_odds, _numerics, _rules, _softmax
 from jaxloss._rules import partials
@@ -51,7 +51,7 @@ def sigmoid_focal_loss(
     References:
         Lin et al., Focal Loss for Dense Object Detection, 2017
     """
-    logits, labels = _check.binary("logits", logits, labels)
+    logits, labels = _check.with_truth("logits", logits, "labels", labels)
     where = _check.mask(where, logits.shape, "logits")
     alpha = _check.optional("alpha", alpha, logits, minimum=0, maximum=1, where=where)
     gamma = _check.option("gamma", gamma, logits, minimum=0, where=where)
@@ -212,7 +212,7 @@ def _focal(z: Array, y: Array, alpha: Any, gamma: Array) -> Array:
 
 def softmax_focal_loss(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Float[ArrayLike, "*batch classes"],
+    labels: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"],
     *,
     alpha: Float[ArrayLike, " classes"] | None = None,
     gamma: Float[ArrayLike, "..."] = 2.0,
@@ -245,7 +245,7 @@ def softmax_focal_loss(
         One loss an example, in nats.
 
     Raises:
-        TypeError: `logits`, `labels` or an option is not floating point, or `where` is not boolean.
+        TypeError: `logits` is not floating point, `labels` or an option is no number, or `where` is not boolean.
         ValueError: the shapes differ, an option or `where` does not broadcast or is out of its domain, or `axis` is
             out of range.
 
@@ -257,8 +257,10 @@ def softmax_focal_loss(
     References:
         Lin et al., Focal Loss for Dense Object Detection, 2017
     """
-    logits, labels = _check.pair("logits", logits, "labels", labels)
-    return _softmax_focal(logits, labels, alpha, gamma, (label_smoothing, class_weights, z_loss, soft_cap), axis, where)
+    hard = "softmax_focal_loss_with_integer_labels"
+    logits, labels = _check.classes_and_truth("logits", logits, "labels", labels, axis, hard)
+    where = _check.mask(where, logits.shape[:-1], "the examples")
+    return _softmax_focal(logits, labels, alpha, gamma, (label_smoothing, class_weights, z_loss, soft_cap), where)
 
 
 def softmax_focal_loss_with_integer_labels(
@@ -309,15 +311,14 @@ def softmax_focal_loss_with_integer_labels(
     References:
         Lin et al., Focal Loss for Dense Object Detection, 2017
     """
-    logits = _check.floating("logits", logits)
-    labels = _check.integer("labels", labels)
-    return _softmax_focal(logits, labels, alpha, gamma, (label_smoothing, class_weights, z_loss, soft_cap), axis, where)
+    soft = "softmax_focal_loss"
+    logits, labels, where = _check.scores_and_classes("logits", logits, labels, axis, where, soft)
+    return _softmax_focal(logits, labels, alpha, gamma, (label_smoothing, class_weights, z_loss, soft_cap), where)
 
 
 def _softmax_focal(
-    logits: Array, labels: Array, alpha: Any, gamma: Any, options: tuple[Any, Any, Any, Any], axis: int, where: Any
+    logits: Array, labels: Array, alpha: Any, gamma: Any, options: tuple[Any, Any, Any, Any], where: Any
 ) -> Array:
-    logits, labels, where = _check.scores_and_labels(logits, labels, axis, where)
     smoothing, weights, z_loss, soft_cap = _check.softmax_options(logits, *options, where)
     alpha = _check.optional("alpha", alpha, logits, minimum=0, shape=logits.shape[-1:])
     gamma = _check.option("gamma", gamma, _check.examples(logits), minimum=0, where=where)
@@ -330,7 +331,7 @@ def _softmax_focal_core(
     logits: Array, labels: Array, gamma: Array, smoothing: Any, weights: Any, z_loss: Any, soft_cap: Any, where: Any
 ) -> Array:
     gamma = _rules.harmless(where, gamma)
-    if smoothing is None and jnp.issubdtype(labels.dtype, jnp.integer):
+    if smoothing is None and _softmax.are_indices(labels, logits):
         safe = _rules.masked(where, logits, 1)
         in_range, invalid = _softmax.in_range(labels, logits)
         margin, error = _rules.call(_log_odds.label_margin, safe, in_range, soft_cap)
@@ -390,7 +391,7 @@ def asymmetric_loss(
     References:
         Ridnik et al., Asymmetric Loss for Multi-Label Classification, 2021
     """
-    logits, labels = _check.binary("logits", logits, labels)
+    logits, labels = _check.with_truth("logits", logits, "labels", labels)
     where = _check.mask(where, logits.shape, "logits")
     gamma_positive = _check.option("gamma_positive", gamma_positive, logits, minimum=0, where=where)
     gamma_negative = _check.option("gamma_negative", gamma_negative, logits, minimum=0, where=where)

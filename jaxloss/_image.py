@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real
 
 from jaxloss import _check, _rules, _vectors
 
@@ -82,7 +82,7 @@ def _differences(images: Array) -> tuple[Array, Array]:
 
 def gradient_difference_loss(
     predictions: Float[ArrayLike, "*batch height width channels"],
-    targets: Float[ArrayLike, "*batch height width channels"],
+    targets: Real[ArrayLike, "*batch height width channels"] | Bool[ArrayLike, "*batch height width channels"],
     *,
     alpha: Float[ArrayLike, "..."] = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -103,7 +103,7 @@ def gradient_difference_loss(
         One loss an image: a sum, which grows with the number of pixels.
 
     Raises:
-        TypeError: `predictions`, `targets` or `alpha` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `alpha` is no number, or `where` is not boolean.
         ValueError: the shapes differ or have fewer than three axes, `alpha` is below 1, or `alpha` or `where` does not
             broadcast.
 
@@ -139,7 +139,7 @@ def _gradient_difference(predictions: Array, targets: Array, alpha: Array) -> Ar
 
 def style_loss(
     predictions: Float[ArrayLike, "*batch height width channels"],
-    targets: Float[ArrayLike, "*batch height width channels"],
+    targets: Real[ArrayLike, "*batch height width channels"] | Bool[ArrayLike, "*batch height width channels"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
@@ -159,7 +159,7 @@ def style_loss(
         One loss an image.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ or have fewer than three axes, or `where` does not broadcast.
 
     Example:

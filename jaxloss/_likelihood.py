@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _numerics, _special
 from jaxloss._rules import by_residual, partials
@@ -19,7 +19,7 @@ from jaxloss._rules import by_residual, partials
 
 def gaussian_nll(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     variances: Float[ArrayLike, "..."],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -40,7 +40,7 @@ def gaussian_nll(
         One loss an element, in nats; negative where the density is above 1.
 
     Raises:
-        TypeError: `predictions`, `targets` or `variances` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `variances` is no number, or `where` is not boolean.
         ValueError: the shapes differ, or `variances` or `where` does not broadcast.
 
     Example:
@@ -51,7 +51,7 @@ def gaussian_nll(
     References:
         Nix and Weigend, Estimating the Mean and Variance of the Target Probability Distribution, 1994
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     variances = _check.parameter("variances", variances, predictions, where)
     return _gaussian(predictions, targets, variances, where=where)
@@ -82,7 +82,7 @@ def _gaussian(predictions: Array, targets: Array, variance: Array) -> Array:
 
 def laplace_nll(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     scales: Float[ArrayLike, "..."],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -102,7 +102,7 @@ def laplace_nll(
         One loss an element, in nats; negative where the density is above 1.
 
     Raises:
-        TypeError: `predictions`, `targets` or `scales` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `scales` is no number, or `where` is not boolean.
         ValueError: the shapes differ, or `scales` or `where` does not broadcast.
 
     Example:
@@ -113,7 +113,7 @@ def laplace_nll(
     References:
         Laplace, Mémoire sur la probabilité des causes par les évènements, 1774
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     scales = _check.parameter("scales", scales, predictions, where)
     return _laplace(predictions, targets, scales, where=where)
@@ -135,7 +135,7 @@ def _laplace(predictions: Array, targets: Array, scale: Array) -> Array:
 
 def student_t_nll(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     scales: Float[ArrayLike, "..."],
     df: Float[ArrayLike, "..."],
     *,
@@ -159,7 +159,7 @@ def student_t_nll(
         One loss an element, in nats; negative where the density is above 1.
 
     Raises:
-        TypeError: `predictions`, `targets` or a parameter is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or a parameter is no number, or `where` is not boolean.
         ValueError: the shapes differ, or a parameter or `where` does not broadcast.
 
     Example:
@@ -170,7 +170,7 @@ def student_t_nll(
     References:
         Lange, Little and Taylor, Robust Statistical Modeling Using the t Distribution, 1989
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     scales = _check.parameter("scales", scales, predictions, where)
     df = _check.parameter("df", df, predictions, where)
@@ -209,7 +209,7 @@ def _student_t(predictions: Array, targets: Array, scale: Array, df: Array) -> A
 
 def von_mises_nll(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     concentrations: Float[ArrayLike, "..."],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -231,7 +231,7 @@ def von_mises_nll(
         One loss an element, in nats; negative where the density is above 1.
 
     Raises:
-        TypeError: `predictions`, `targets` or `concentrations` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `concentrations` is no number, or `where` not boolean.
         ValueError: the shapes differ, or `concentrations` or `where` does not broadcast.
 
     Example:
@@ -243,7 +243,7 @@ def von_mises_nll(
         von Mises, Über die "Ganzzahligkeit" der Atomgewichte und verwandte Fragen, 1918
         Mardia and Jupp, Directional Statistics, 2000
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     concentrations = _check.parameter("concentrations", concentrations, predictions, where, zero=True)
     return _von_mises(predictions, targets, concentrations, where=where)
@@ -258,7 +258,7 @@ def _von_mises(predictions: Array, targets: Array, kappa: Array) -> Array:
 
 def gaussian_crps(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     scales: Float[ArrayLike, "..."],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -279,7 +279,7 @@ def gaussian_crps(
         One loss an element, in the target's unit, at least (√2 − 1)σ/√π.
 
     Raises:
-        TypeError: `predictions`, `targets` or `scales` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `scales` is no number, or `where` is not boolean.
         ValueError: the shapes differ, or `scales` or `where` does not broadcast.
 
     Example:
@@ -291,7 +291,7 @@ def gaussian_crps(
         Gneiting, Raftery, Westveld and Goldman, Calibrated Probabilistic Forecasting Using Ensemble Model Output
             Statistics and Minimum CRPS Estimation, 2005
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     scales = _check.parameter("scales", scales, predictions, where, zero=True)
     return _gaussian_crps(predictions, targets, scales, where=where)

@@ -53,7 +53,7 @@ def hinge_loss(
     References:
         Cortes and Vapnik, Support-Vector Networks, 1995
     """
-    f, y = _check.binary("predictor_outputs", predictor_outputs, targets, "targets")
+    f, y = _check.with_truth("predictor_outputs", predictor_outputs, "targets", targets)
     return _hinge(f, y, where=_check.mask(where, f.shape, "predictor_outputs"))
 
 
@@ -92,7 +92,7 @@ def squared_hinge_loss(
     References:
         Lee and Mangasarian, SSVM: A Smooth Support Vector Machine for Classification, 2001
     """
-    f, y = _check.binary("predictor_outputs", predictor_outputs, targets, "targets")
+    f, y = _check.with_truth("predictor_outputs", predictor_outputs, "targets", targets)
     return _squared_hinge(f, y, where=_check.mask(where, f.shape, "predictor_outputs"))
 
 
@@ -131,7 +131,7 @@ def modified_huber_loss(
     References:
         Zhang, Solving Large Scale Linear Prediction Problems Using Stochastic Gradient Descent Algorithms, 2004
     """
-    f, y = _check.binary("predictor_outputs", predictor_outputs, targets, "targets")
+    f, y = _check.with_truth("predictor_outputs", predictor_outputs, "targets", targets)
     return _modified_huber(f, y, where=_check.mask(where, f.shape, "predictor_outputs"))
 
 
@@ -171,7 +171,7 @@ def perceptron_loss(
     References:
         Rosenblatt, The Perceptron: A Probabilistic Model for Information Storage and Organization in the Brain, 1958
     """
-    f, y = _check.binary("predictor_outputs", predictor_outputs, targets, "targets")
+    f, y = _check.with_truth("predictor_outputs", predictor_outputs, "targets", targets)
     return _perceptron(f, y, where=_check.mask(where, f.shape, "predictor_outputs"))
 
 
@@ -211,7 +211,7 @@ def sparsemax_loss(
     References:
         Blondel, Martins and Niculae, Learning with Fenchel-Young Losses, 2020, section 4.4
     """
-    logits, labels = _check.binary("logits", logits, labels)
+    logits, labels = _check.with_truth("logits", logits, "labels", labels)
     return _sparsemax(logits, labels, where=_check.mask(where, logits.shape, "logits"))
 
 
@@ -428,7 +428,7 @@ def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., Array]
     row_max = jnp.vectorize(max_fun, signature="(n)->()")
 
     def fenchel_young_loss(scores: Any, targets: Any, *args: Any, where: Any = None, **kwargs: Any) -> Array:
-        scores, targets = _check.pair("scores", scores, "targets", targets)
+        scores, targets = _check.with_truth("scores", scores, "targets", targets)
         _check.class_last("scores", scores, -1)
         where = _check.mask(where, scores.shape[:-1], "the examples")
         scores, targets = _rules.wide(scores, targets), _rules.wide(targets, scores)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxloss import _check, _numerics, _rules, _softmax, _vectors
 from jaxloss._rules import partials
@@ -19,7 +19,7 @@ from jaxloss._rules import partials
 
 def cosine_similarity(
     predictions: Float[ArrayLike, "*batch dim"],
-    targets: Float[ArrayLike, "*batch dim"],
+    targets: Real[ArrayLike, "*batch dim"] | Bool[ArrayLike, "*batch dim"],
     *,
     epsilon: Float[ArrayLike, "..."] = 0.0,
     axis: int | tuple[int, ...] | None = -1,
@@ -41,7 +41,7 @@ def cosine_similarity(
         One number a pair, from −1 to 1, within 8 ulp of the largest term of ⟨p, y⟩.
 
     Raises:
-        TypeError: `predictions`, `targets` or `epsilon` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `epsilon` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `epsilon` or `where` does not broadcast, `epsilon` is negative, or `axis` is out
             of range.
 
@@ -59,7 +59,7 @@ def cosine_similarity(
 
 def cosine_distance(
     predictions: Float[ArrayLike, "*batch dim"],
-    targets: Float[ArrayLike, "*batch dim"],
+    targets: Real[ArrayLike, "*batch dim"] | Bool[ArrayLike, "*batch dim"],
     *,
     epsilon: Float[ArrayLike, "..."] = 0.0,
     axis: int | tuple[int, ...] | None = -1,
@@ -82,7 +82,7 @@ def cosine_distance(
         component for angles from 1e-6 on.
 
     Raises:
-        TypeError: `predictions`, `targets` or `epsilon` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `epsilon` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `epsilon` or `where` does not broadcast, `epsilon` is negative, or `axis` is out
             of range.
 
@@ -99,7 +99,7 @@ def cosine_distance(
 
 
 def _pair_of_vectors(a: Any, b: Any, epsilon: Any, axis: Any, where: Any) -> tuple[Array, Array, Any, Any]:
-    a, b = _check.pair("predictions", a, "targets", b)
+    a, b = _check.with_truth("predictions", a, "targets", b)
     a, b = _check.vectors_last(a, axis), _check.vectors_last(b, axis)
     epsilon = _check.optional("epsilon", epsilon, _check.examples(a), unused=0, minimum=0, where=where)
     return a, b, epsilon, _check.mask(where, a.shape[:-1], "the pairs")
@@ -389,7 +389,7 @@ def margin_ranking_loss(
         Herbrich, Graepel and Obermayer, Large Margin Rank Boundaries for Ordinal Regression, 2000
     """
     scores, others = _check.pair("scores", scores, "others", others)
-    scores, labels = _check.binary("scores", scores, labels)
+    scores, labels = _check.with_truth("scores", scores, "labels", labels)
     margin = _check.option("margin", margin, scores)
     return _margin_ranking(scores, others, labels, margin, where=_check.mask(where, scores.shape, "scores"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxloss import _check, _numerics, _rules, _softmax
 
@@ -15,7 +15,7 @@ from jaxloss import _check, _numerics, _rules, _softmax
 
 def generalized_cross_entropy(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Float[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
+    labels: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
     *,
     q: Float[ArrayLike, "..."] = 0.7,
     label_smoothing: Float[ArrayLike, "..."] = 0.0,
@@ -70,7 +70,7 @@ def _generalized(logits: Array, labels: Array, *options: Any) -> Array:
 
 def symmetric_cross_entropy(
     logits: Float[ArrayLike, "*batch classes"],
-    labels: Float[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
+    labels: Real[ArrayLike, "*batch classes"] | Bool[ArrayLike, "*batch classes"] | Int[ArrayLike, "*batch"],
     *,
     alpha: Float[ArrayLike, "..."] = 0.1,
     beta: Float[ArrayLike, "..."] = 1.0,

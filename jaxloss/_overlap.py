@@ -30,7 +30,7 @@ def checked(
 
     They stay apart, in a rule on arrays of the given shape: XLA then writes the gradient over what the rule keeps.
     """
-    predictions, targets = _check.binary("predictions", predictions, targets, "targets")
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     predictions = _check.class_last("predictions", predictions, -1)
     where = _check.mask(where, predictions.shape[:-1], "the pixels")
     if not _check.flag("from_logits", from_logits):

@@ -111,7 +111,7 @@ def r1_penalty(
 
 def _slope(critic: Callable[..., Any], inputs: Any, args: Any, where: Any) -> tuple[Array, Any, Array | None]:
     """The gradients of the scores, one row an example, in float32 or wider; what options broadcast to; and the mask."""
-    inputs = jax.tree.map(lambda x: _check.floating("inputs", x), inputs)
+    inputs = jax.tree.map(lambda x: _check.floating_as_is("inputs", x), inputs)
     leaves, args = jax.tree.leaves(inputs), jax.tree.map(jnp.asarray, args)
     shapes = [x.shape for x in (*leaves, *jax.tree.leaves(args))]
     if not leaves or not all(shape and shape[0] == shapes[0][0] for shape in shapes):

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _rules
 
 
 def sum(  # noqa: A001 - the field's name, used as jaxloss.sum
-    losses: Float[ArrayLike, "*shape"],
+    losses: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
     weights: Float[ArrayLike, "..."] | None = None,
@@ -24,7 +24,7 @@ def sum(  # noqa: A001 - the field's name, used as jaxloss.sum
     Formula: Σᵢ wᵢ lᵢ over the selected i. Derivative: wᵢ for a selected loss, 0 for one left out.
 
     Args:
-        losses: one number an example (or a pixel, a token, ...), any shape.
+        losses: one number an example (or a pixel, a token, ...), any shape; booleans are 0 and 1.
         where: which of them count; broadcasts to `losses`. What is left out counts as exactly 0, NaN or not; for
             a gradient that is free of its NaN too, give the loss itself the same `where`.
         weights: a factor a loss; broadcasts to `losses`.
@@ -35,7 +35,7 @@ def sum(  # noqa: A001 - the field's name, used as jaxloss.sum
         The sum, in float32 or wider; 0 where nothing is selected.
 
     Raises:
-        TypeError: `losses` or `weights` is not floating point, or `where` is not boolean.
+        TypeError: `losses` or `weights` is no number, or `where` is not boolean.
         ValueError: `where` or `weights` does not broadcast to the shape of `losses`, or an axis is out of range.
 
     Example:
@@ -48,7 +48,7 @@ def sum(  # noqa: A001 - the field's name, used as jaxloss.sum
 
 
 def mean(
-    losses: Float[ArrayLike, "*shape"],
+    losses: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
     weights: Float[ArrayLike, "..."] | None = None,
@@ -62,7 +62,7 @@ def mean(
     `mean(weights * losses)`; for one that several batches share, divide `sum` by it.
 
     Args:
-        losses: one number an example (or a pixel, a token, ...), any shape.
+        losses: one number an example (or a pixel, a token, ...), any shape; booleans are 0 and 1.
         where: which of them count; broadcasts to `losses`. What is left out counts as exactly 0, NaN or not; for
             a gradient that is free of its NaN too, give the loss itself the same `where`.
         weights: a factor a loss; broadcasts to `losses`.
@@ -74,7 +74,7 @@ def mean(
         The mean, in float32 or wider.
 
     Raises:
-        TypeError: `losses` or `weights` is not floating point, or `where` is not boolean.
+        TypeError: `losses` or `weights` is no number, or `where` is not boolean.
         ValueError: `where` or `weights` does not broadcast to the shape of `losses`, or an axis is out of range.
 
     Example:
@@ -88,7 +88,7 @@ def mean(
 
 
 def _total_and_weight(losses: Any, where: Any, weights: Any, axis: Any, axis_name: Any) -> tuple[Array, Array]:
-    losses = _check.floating("losses", losses)
+    losses = _check.number("losses", losses)
     where = _check.mask(where, losses.shape, "losses")
     weights = _check.optional("weights", weights, losses)
     axes = _check.axes(axis, losses.ndim)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _numerics, _special
 from jaxloss._rules import by_residual, partials
@@ -14,7 +14,7 @@ from jaxloss._rules import by_residual, partials
 
 def squared_error(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*shape"]:
@@ -31,7 +31,7 @@ def squared_error(
         One loss an element, in the target's unit squared.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, or `where` does not broadcast.
 
     Example:
@@ -42,7 +42,7 @@ def squared_error(
     References:
         Gauss, Theoria combinationis observationum erroribus minimis obnoxiae, 1821
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     return _squared_error(predictions, targets, where=_check.mask(where, predictions.shape, "predictions"))
 
 
@@ -54,7 +54,7 @@ def _squared_error(predictions: Array, targets: Array) -> Array:
 
 def l2_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*shape"]:
@@ -71,7 +71,7 @@ def l2_loss(
         One loss an element, in the target's unit squared.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, or `where` does not broadcast.
 
     Example:
@@ -82,7 +82,7 @@ def l2_loss(
     References:
         Bishop, Pattern Recognition and Machine Learning, 2006, section 1.1
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     return _l2(predictions, targets, where=_check.mask(where, predictions.shape, "predictions"))
 
 
@@ -94,7 +94,7 @@ def _l2(predictions: Array, targets: Array) -> Array:
 
 def absolute_error(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*shape"]:
@@ -111,7 +111,7 @@ def absolute_error(
         One loss an element, in the target's unit.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, or `where` does not broadcast.
 
     Example:
@@ -122,7 +122,7 @@ def absolute_error(
     References:
         Boscovich, De litteraria expeditione per pontificiam ditionem, 1757
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     return _absolute_error(predictions, targets, where=_check.mask(where, predictions.shape, "predictions"))
 
 
@@ -133,7 +133,7 @@ def _absolute_error(predictions: Array, targets: Array) -> Array:
 
 def huber_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     delta: Float[ArrayLike, "..."] = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -153,7 +153,7 @@ def huber_loss(
         One loss an element, in the target's unit squared.
 
     Raises:
-        TypeError: `predictions`, `targets` or `delta` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `delta` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `delta` or `where` does not broadcast, or `delta` is negative.
 
     Example:
@@ -164,7 +164,7 @@ def huber_loss(
     References:
         Huber, Robust Estimation of a Location Parameter, 1964
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     delta = _check.option("delta", delta, predictions, minimum=0, where=where)
     return _huber(predictions, targets, delta, where=where)
@@ -182,7 +182,7 @@ def _huber(predictions: Array, targets: Array, delta: Array) -> Array:
 
 def smooth_l1_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     beta: Float[ArrayLike, "..."] = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -202,7 +202,7 @@ def smooth_l1_loss(
         One loss an element, in the target's unit.
 
     Raises:
-        TypeError: `predictions`, `targets` or `beta` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `beta` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `beta` or `where` does not broadcast, or `beta` is negative.
 
     Example:
@@ -213,7 +213,7 @@ def smooth_l1_loss(
     References:
         Girshick, Fast R-CNN, 2015
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     beta = _check.option("beta", beta, predictions, minimum=0, where=where)
     return _smooth_l1(predictions, targets, beta, where=where)
@@ -237,7 +237,7 @@ def _smooth_l1(predictions: Array, targets: Array, beta: Array) -> Array:
 
 def log_cosh(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*shape"]:
@@ -254,7 +254,7 @@ def log_cosh(
         One loss an element.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, or `where` does not broadcast.
 
     Example:
@@ -265,7 +265,7 @@ def log_cosh(
     References:
         Saleh and Saleh, Statistical Properties of the log-cosh Loss Function Used in Machine Learning, 2022
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     return _log_cosh(predictions, targets, where=_check.mask(where, predictions.shape, "predictions"))
 
 
@@ -277,7 +277,7 @@ def _log_cosh(predictions: Array, targets: Array) -> Array:
 
 def quantile_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     quantile: Float[ArrayLike, "..."] = 0.5,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -298,7 +298,7 @@ def quantile_loss(
         One loss an element, in the target's unit; at q = ½ half the absolute error.
 
     Raises:
-        TypeError: `predictions`, `targets` or `quantile` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `quantile` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `quantile` or `where` does not broadcast, or `quantile` is out of [0, 1].
 
     Example:
@@ -309,7 +309,7 @@ def quantile_loss(
     References:
         Koenker and Bassett, Regression Quantiles, 1978
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     quantile = _check.option("quantile", quantile, predictions, minimum=0, maximum=1, where=where)
     return _quantile(predictions, targets, quantile, where=where)
@@ -326,7 +326,7 @@ def _quantile(predictions: Array, targets: Array, q: Array) -> Array:
 
 def expectile_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     tau: Float[ArrayLike, "..."] = 0.5,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -345,7 +345,7 @@ def expectile_loss(
         One loss an element, in the target's unit squared.
 
     Raises:
-        TypeError: `predictions`, `targets` or `tau` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `tau` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `tau` or `where` does not broadcast, or `tau` is out of [0, 1].
 
     Example:
@@ -356,7 +356,7 @@ def expectile_loss(
     References:
         Newey and Powell, Asymmetric Least Squares Estimation and Testing, 1987
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     tau = _check.option("tau", tau, predictions, minimum=0, maximum=1, where=where)
     return _expectile(predictions, targets, tau, where=where)
@@ -374,7 +374,7 @@ def _expectile(predictions: Array, targets: Array, tau: Array) -> Array:
 
 def epsilon_insensitive_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     epsilon: Float[ArrayLike, "..."] = 0.1,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -394,7 +394,7 @@ def epsilon_insensitive_loss(
         One loss an element, in the target's unit.
 
     Raises:
-        TypeError: `predictions`, `targets` or `epsilon` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `epsilon` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `epsilon` or `where` does not broadcast, or `epsilon` is negative.
 
     Example:
@@ -405,7 +405,7 @@ def epsilon_insensitive_loss(
     References:
         Vapnik, The Nature of Statistical Learning Theory, 1995
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     epsilon = _check.option("epsilon", epsilon, predictions, minimum=0, where=where)
     return _epsilon_insensitive(predictions, targets, epsilon, where=where)
@@ -421,7 +421,7 @@ def _epsilon_insensitive(predictions: Array, targets: Array, epsilon: Array) -> 
 
 def squared_log_error(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*shape"]:
@@ -439,7 +439,7 @@ def squared_log_error(
         One loss an element, without a unit; inf where one of the two is −1, NaN where one is below.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, or `where` does not broadcast.
 
     Example:
@@ -450,7 +450,7 @@ def squared_log_error(
     References:
         Tofallis, A Better Measure of Relative Prediction Accuracy for Model Selection and Model Estimation, 2015
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     for name, x in (("predictions", predictions), ("targets", targets)):
         _check.above(name, x, -1, where)
@@ -467,7 +467,7 @@ def _squared_log_error(predictions: Array, targets: Array) -> Array:
 
 def absolute_percentage_error(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*shape"]:
@@ -485,7 +485,7 @@ def absolute_percentage_error(
         One loss an element, without a unit.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ, or `where` does not broadcast.
 
     Example:
@@ -496,7 +496,7 @@ def absolute_percentage_error(
     References:
         Hyndman and Koehler, Another Look at Measures of Forecast Accuracy, 2006
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     return _absolute_percentage_error(predictions, targets, where=_check.mask(where, predictions.shape, "predictions"))
 
 

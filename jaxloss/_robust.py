@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _numerics
 from jaxloss._rules import by_residual, partials
@@ -12,7 +12,7 @@ from jaxloss._rules import by_residual, partials
 
 def pseudo_huber_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     delta: Float[ArrayLike, "..."] = 1.0,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -32,7 +32,7 @@ def pseudo_huber_loss(
         One loss an element, in the target's unit squared.
 
     Raises:
-        TypeError: `predictions`, `targets` or `delta` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `delta` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `delta` or `where` does not broadcast, or `delta` is not positive.
 
     Example:
@@ -43,7 +43,7 @@ def pseudo_huber_loss(
     References:
         Charbonnier et al., Deterministic Edge-Preserving Regularization in Computed Imaging, 1997
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     delta = _check.option("delta", delta, predictions, above=0, where=where)
     return _pseudo_huber(predictions, targets, delta, where=where)
@@ -71,7 +71,7 @@ def _pseudo_huber(predictions: Array, targets: Array, delta: Array) -> Array:
 
 def charbonnier_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     epsilon: Float[ArrayLike, "..."] = 1e-3,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -90,7 +90,7 @@ def charbonnier_loss(
         One loss an element, in the target's unit.
 
     Raises:
-        TypeError: `predictions`, `targets` or `epsilon` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `epsilon` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `epsilon` or `where` does not broadcast, or `epsilon` is negative.
 
     Example:
@@ -101,7 +101,7 @@ def charbonnier_loss(
     References:
         Charbonnier et al., Two Deterministic Half-Quadratic Regularization Algorithms for Computed Imaging, 1994
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     epsilon = _check.option("epsilon", epsilon, predictions, minimum=0, where=where)
     return _charbonnier(predictions, targets, epsilon, where=where)
@@ -117,7 +117,7 @@ def _charbonnier(predictions: Array, targets: Array, epsilon: Array) -> Array:
 
 def robust_loss(
     predictions: Float[ArrayLike, "*shape"],
-    targets: Float[ArrayLike, "*shape"],
+    targets: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"],
     *,
     alpha: Float[ArrayLike, "..."] = 1.0,
     scale: Float[ArrayLike, "..."] = 1.0,
@@ -142,7 +142,7 @@ def robust_loss(
         One loss an element, without a unit.
 
     Raises:
-        TypeError: `predictions`, `targets` or an option is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or an option is no number, or `where` is not boolean.
         ValueError: the shapes differ, an option or `where` does not broadcast, or `scale` is not positive.
 
     Example:
@@ -153,7 +153,7 @@ def robust_loss(
     References:
         Barron, A General and Adaptive Robust Loss Function, 2019
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     alpha = _check.option("alpha", alpha, predictions)
     scale = _check.option("scale", scale, predictions, above=0, where=where)

@@ -14,14 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from jaxloss import _check, _grid, _numerics, _rules, _scaled
 
 
 def soft_dtw_loss(
     predictions: Float[ArrayLike, "*batch steps features"],
-    targets: Float[ArrayLike, "*batch steps2 features"],
+    targets: Real[ArrayLike, "*batch steps2 features"] | Bool[ArrayLike, "*batch steps2 features"],
     *,
     gamma: Float[ArrayLike, "..."] = 1.0,
     prediction_lengths: Int[ArrayLike, "*batch"] | None = None,
@@ -49,7 +49,7 @@ def soft_dtw_loss(
         One loss a pair of sequences, in the data's unit squared.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, lengths are not integers, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` no numbers, lengths no integers, or `where` not boolean.
         ValueError: the shapes do not fit, a sequence has no steps, `gamma` is not above 0, or `where` does not broadcast.
 
     Example:
@@ -68,7 +68,7 @@ def soft_dtw_loss(
 
 def soft_dtw_divergence(
     predictions: Float[ArrayLike, "*batch steps features"],
-    targets: Float[ArrayLike, "*batch steps2 features"],
+    targets: Real[ArrayLike, "*batch steps2 features"] | Bool[ArrayLike, "*batch steps2 features"],
     *,
     gamma: Float[ArrayLike, "..."] = 1.0,
     prediction_lengths: Int[ArrayLike, "*batch"] | None = None,
@@ -92,7 +92,7 @@ def soft_dtw_divergence(
         ulp of the largest of them.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, lengths are not integers, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` no numbers, lengths no integers, or `where` not boolean.
         ValueError: the shapes do not fit, a sequence has no steps, `gamma` is not above 0, or `where` does not broadcast.
 
     Example:
@@ -112,7 +112,7 @@ def soft_dtw_divergence(
 
 
 def _checked(predictions: Any, targets: Any, gamma: Any, rows: Any, columns: Any, where: Any) -> Any:
-    predictions, targets = _check.floating("predictions", predictions), _check.floating("targets", targets)
+    predictions, targets = _check.floating("predictions", predictions), _check.number("targets", targets)
     shape, other = predictions.shape, targets.shape
     if len(shape) < 2 or 0 in shape[-2:]:
         raise ValueError(f"predictions must have the axes steps and features, neither of them empty, got shape {shape}")

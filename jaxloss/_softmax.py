@@ -38,6 +38,11 @@ def times(weight: Array, loss: Array) -> Array:
     return weight * jnp.where((weight == 0) & jnp.isinf(loss), 0, loss)
 
 
+def are_indices(labels: Array, logits: Array) -> bool:
+    """Whether labels are class indices, one a row, and not a number a class, which may be an integer too."""
+    return labels.ndim < logits.ndim
+
+
 def in_range(labels: Array, scores: Array) -> tuple[Array, Array]:
     """The labels moved into the range of the classes, and what to add to a loss: 0, or NaN where a label was outside."""
     safe = jnp.clip(labels, 0, scores.shape[-1] - 1)
@@ -342,7 +347,7 @@ def expected(
         losses = of_class(logits, soft_cap, *options)
         s = scores(logits, soft_cap)
         count = None if smoothing is None else occurring(s)
-        if not jnp.issubdtype(labels.dtype, jnp.integer):
+        if not are_indices(labels, logits):
             labels = _rules.masked(where, labels, 1)
             return jnp.sum(times(targets(labels, smoothing, count, weights, s), losses), axis=-1)
         own, invalid = pick(losses, labels, where)
@@ -364,7 +369,7 @@ def cross_entropy(
 ) -> Array:
     """The cross-entropy for integer or soft labels. JAX differentiates what is made of the numbers of a row."""
     smoothing, z_loss = _rules.harmless(where, smoothing), _rules.harmless(where, z_loss)
-    if jnp.issubdtype(labels.dtype, jnp.integer):
+    if are_indices(labels, logits):
         uniform_weights = None
         if smoothing is not None:
             uniform_weights = _rules.wide(1.0 if weights is None else weights, logits)
@@ -390,7 +395,7 @@ def of_neg_log(
     *options: Array,
 ) -> Array:
     """Σ_k t_k loss_of(−log p_k, *options) + λ lse² for a function with loss_of(0) = 0."""
-    if smoothing is None and jnp.issubdtype(labels.dtype, jnp.integer):
+    if smoothing is None and are_indices(labels, logits):
         nll, lse, _ = _rules.call(integer_terms, logits, labels, None, soft_cap, where)
         loss = loss_of(nll, *(_rules.harmless(where, x) for x in options))
         loss = loss if weights is None else times(weight_of(weights, labels, loss), loss)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _rules
 
@@ -19,7 +19,7 @@ from jaxloss import _check, _rules
 
 def ssim_loss(
     predictions: Float[ArrayLike, "*batch height width channels"],
-    targets: Float[ArrayLike, "*batch height width channels"],
+    targets: Real[ArrayLike, "*batch height width channels"] | Bool[ArrayLike, "*batch height width channels"],
     *,
     data_range: Float[ArrayLike, "..."] = 1.0,
     sigma: int | float = 1.5,
@@ -79,7 +79,7 @@ def ssim_loss(
 
 def ms_ssim_loss(
     predictions: Float[ArrayLike, "*batch height width channels"],
-    targets: Float[ArrayLike, "*batch height width channels"],
+    targets: Real[ArrayLike, "*batch height width channels"] | Bool[ArrayLike, "*batch height width channels"],
     *,
     data_range: Float[ArrayLike, "..."] = 1.0,
     weights: Float[ArrayLike, "scales"] | Sequence[float] = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333),

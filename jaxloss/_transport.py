@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxloss import _check, _rules, _vectors
 
 
 def wasserstein_distance_1d(
     predictions: Float[ArrayLike, "*batch bins"],
-    targets: Float[ArrayLike, "*batch bins"],
+    targets: Real[ArrayLike, "*batch bins"] | Bool[ArrayLike, "*batch bins"],
     *,
     positions: Float[ArrayLike, "..."] | None = None,
     from_samples: bool = False,
@@ -45,7 +45,7 @@ def wasserstein_distance_1d(
         One loss an example, in the unit of the positions or of the samples.
 
     Raises:
-        TypeError: `predictions`, `targets` or `positions` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `positions` is no number, or `where` is not boolean.
         ValueError: the shapes differ, `positions` or `where` does not broadcast, `positions` are given for samples, or
             `axis` is out of range.
 
@@ -59,7 +59,7 @@ def wasserstein_distance_1d(
     References:
         Vallender, Calculation of the Wasserstein Distance Between Probability Distributions on the Line, 1974
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     given = predictions
     predictions = _check.class_last("predictions", predictions, axis)
     targets = _check.class_last("targets", targets, axis)
@@ -106,7 +106,7 @@ def _of_histograms(p: Array, y: Array, positions: Any, where: Any) -> Array:
 
 def maximum_mean_discrepancy(
     predictions: Float[ArrayLike, "*batch samples dim"],
-    targets: Float[ArrayLike, "*batch samples dim"],
+    targets: Real[ArrayLike, "*batch samples dim"] | Bool[ArrayLike, "*batch samples dim"],
     *,
     bandwidth: Float[ArrayLike, "..."] = 1.0,
     unbiased: bool = False,
@@ -133,7 +133,7 @@ def maximum_mean_discrepancy(
         One loss an example, from 0 to 2; 0 where no sample counts, or, unbiased, one.
 
     Raises:
-        TypeError: `predictions`, `targets` or `bandwidth` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` or `bandwidth` is no number, or `where` is not boolean.
         ValueError: the shapes differ or have no sample axis, `bandwidth` or `where` does not broadcast, or `bandwidth`
             is not positive.
 
@@ -146,7 +146,7 @@ def maximum_mean_discrepancy(
     References:
         Gretton et al., A Kernel Two-Sample Test, 2012
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     _check.samples("predictions", predictions)
     where = _check.mask(where, predictions.shape[:-1], "the samples")
     batch = _check.examples(predictions[..., 0])
@@ -243,7 +243,7 @@ def _unbiased_discrepancy(x: Array, y: Array, bandwidth: Array, where: Any) -> A
 
 def energy_distance(
     predictions: Float[ArrayLike, "*batch samples dim"],
-    targets: Float[ArrayLike, "*batch samples dim"],
+    targets: Real[ArrayLike, "*batch samples dim"] | Bool[ArrayLike, "*batch samples dim"],
     *,
     unbiased: bool = False,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -267,7 +267,7 @@ def energy_distance(
         One loss an example, in the unit of the samples; 0 where no sample counts, or, unbiased, one.
 
     Raises:
-        TypeError: `predictions` or `targets` is not floating point, or `where` is not boolean.
+        TypeError: `predictions` is not floating point, `targets` are no numbers, or `where` is not boolean.
         ValueError: the shapes differ or have no sample axis, or `where` does not broadcast.
 
     Example:
@@ -278,7 +278,7 @@ def energy_distance(
     References:
         Székely and Rizzo, Energy Statistics: A Class of Statistics Based on Distances, 2013
     """
-    predictions, targets = _check.pair("predictions", predictions, "targets", targets)
+    predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     _check.samples("predictions", predictions)
     where = _check.mask(where, predictions.shape[:-1], "the samples")
     rule = _unbiased_energy if _check.flag("unbiased", unbiased) else _biased_energy

@@ -373,7 +373,7 @@ def test_parameter_out_of_its_domain() -> None:
     with pytest.raises(ValueError, match=r"variances must broadcast to the shape of predictions, \(3, 1\), got \(3,\)"):
         jaxloss.gaussian_nll(jnp.zeros((3, 1)), jnp.zeros((3, 1)), jnp.ones(3))
     with pytest.raises(TypeError, match="df must be floating point"):
-        jaxloss.student_t_nll(jnp.zeros(3), jnp.zeros(3), 1.0, jnp.ones(3, int))
+        jaxloss.student_t_nll(jnp.zeros(3), jnp.zeros(3), 1.0, jnp.ones(3, bool))
     checked = checkify.checkify(jax.jit(jaxloss.laplace_nll))
     with jaxloss.debug_checks("checkify"):
         problem, _ = checked(jnp.zeros(3), jnp.zeros(3), jnp.array([1.0, -1.0, 1.0]))

@@ -63,7 +63,7 @@ def test_across_devices_the_denominator_is_shared() -> None:
 
 def test_bad_arguments() -> None:
     with pytest.raises(TypeError, match="losses must be floating point"):
-        jaxloss.mean(jnp.ones(3, int))
+        jaxloss.mean(jnp.ones(3, complex))
     with pytest.raises(ValueError, match="weights must broadcast"):
         jaxloss.mean(jnp.ones(3), weights=jnp.ones(4))
     with pytest.raises(ValueError, match="where must broadcast"):
