@@ -357,6 +357,15 @@ def probabilities(predictions: Array, where: Array | None) -> None:
     run_time(inside | left_out(where), "predictions must be probabilities, from 0 to 1")
 
 
+def log_probabilities(name: str, x: Array, where: Array | None) -> None:
+    """Marks what cannot be the logarithm of a probability, beyond rounding; a row of them need not be normalised."""
+    inside = ~(x > 4 * jnp.finfo(x.dtype).eps)  # NaN is no probability taken for its logarithm
+    run_time(
+        inside | left_out(where),
+        f"{name} must be log-probabilities, at most 0: take jnp.log of probabilities, and jax.nn.log_softmax of logits",
+    )
+
+
 def at_least_zero(name: str, x: Array, where: Array | None) -> None:
     """Marks negative rates, counts and amounts."""
     run_time((x >= 0) | left_out(where), f"{name} must be at least 0 where they are not masked by `where`")

@@ -29,7 +29,7 @@ def iou_loss(
     that of the formula; 0 for boxes that are apart, which learn from the other losses here.
 
     Args:
-        predictions: boxes x1, y1, x2, y2.
+        predictions: boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, as corners; not a centre, width and height.
         targets: the true boxes, of the shape of `predictions`.
         where: which pairs of boxes count; broadcasts to `predictions` without its last axis.
 
@@ -67,7 +67,7 @@ def giou_loss(
     Formula: 1 − I/U + (C − U)/C, from terms ≥ 0 that do not cancel. Derivative: that of the formula.
 
     Args:
-        predictions: boxes x1, y1, x2, y2.
+        predictions: boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, as corners; not a centre, width and height.
         targets: the true boxes, of the shape of `predictions`.
         where: which pairs of boxes count; broadcasts to `predictions` without its last axis.
 
@@ -117,7 +117,7 @@ def diou_loss(
     Derivative: that of the formula.
 
     Args:
-        predictions: boxes x1, y1, x2, y2.
+        predictions: boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, as corners; not a centre, width and height.
         targets: the true boxes, of the shape of `predictions`.
         where: which pairs of boxes count; broadcasts to `predictions` without its last axis.
 
@@ -157,7 +157,7 @@ def ciou_loss(
     the last place of float32, since v is the square of a difference of angles.
 
     Args:
-        predictions: boxes x1, y1, x2, y2.
+        predictions: boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, as corners; not a centre, width and height.
         targets: the true boxes, of the shape of `predictions`.
         where: which pairs of boxes count; broadcasts to `predictions` without its last axis.
 
@@ -209,7 +209,22 @@ def _checked(predictions: Any, targets: Any, where: Any) -> tuple[Array, Array, 
     predictions, targets = _check.pair("predictions", predictions, "targets", targets)
     if predictions.shape[-1:] != (4,):
         raise ValueError(f"predictions must be boxes of 4 numbers, x1, y1, x2, y2, got shape {predictions.shape}")
-    return predictions, targets, _check.mask(where, predictions.shape[:-1], "the boxes")
+    where = _check.mask(where, predictions.shape[:-1], "the boxes")
+    _corners("predictions", predictions, where)
+    _corners("targets", targets, where)
+    return predictions, targets, where
+
+
+def _corners(name: str, boxes: Array, where: Array | None) -> None:
+    """Marks boxes whose second corner is before the first, beyond rounding."""
+    first, second = boxes[..., :2], boxes[..., 2:]
+    rounding = 4 * jnp.finfo(boxes.dtype).eps * jnp.maximum(jnp.abs(first), jnp.abs(second))
+    inside = ~jnp.any(first - second > rounding, axis=-1)
+    _check.run_time(
+        inside | _check.left_out(where),
+        f"{name} must be boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2: of centres and sizes make "
+        "jnp.concatenate([centre - size / 2, centre + size / 2], axis=-1)",
+    )
 
 
 def _sides(predictions: Array, targets: Array, where: Array | None) -> tuple[_Side, _Side]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _numerics, _rules, _softmax
+from jaxloss import _check, _numerics, _reduction, _rules, _softmax
 from jaxloss._rules import partials
 
 # All functions but the last return one loss a list, and take `where`, a boolean array over the items: what it leaves out
@@ -15,6 +15,7 @@ from jaxloss._rules import partials
 # Their cores keep the inputs alone for the backward pass and make the pairs of items anew.
 
 
+@_reduction.coupled(event=0)
 def ranking_softmax_loss(
     logits: Float[ArrayLike, "*batch items"],
     labels: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
@@ -72,6 +73,7 @@ def _ranking_softmax(logits: Array, labels: Array, weights: Any, where: Any) -> 
     return _softmax.cross_entropy(logits, labels, None, None, None, None, _rules.of_examples(where))
 
 
+@_reduction.coupled(event=0)
 def pairwise_logistic_loss(
     scores: Float[ArrayLike, "*batch items"],
     relevance: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
@@ -109,6 +111,7 @@ def pairwise_logistic_loss(
     return _rules.call(_pairwise_logistic, *_check.lists("scores", scores, "relevance", relevance, axis, where))
 
 
+@_reduction.coupled(event=0)
 def pairwise_hinge_loss(
     scores: Float[ArrayLike, "*batch items"],
     relevance: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
@@ -169,6 +172,7 @@ def _pairwise_hinge(scores: Array, relevance: Array, where: Any) -> Array:
     return _mean_over_pairs(lambda lead: _numerics.positive_part(1 - lead), scores, relevance, where)
 
 
+@_reduction.coupled(event=0)
 def list_mle_loss(
     scores: Float[ArrayLike, "*batch items"],
     relevance: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
@@ -222,6 +226,7 @@ def _list_mle(scores: Array, relevance: Array, where: Any) -> Array:
     return jnp.sum(jnp.where(s[..., :-1] <= nothing, 0, terms), axis=-1)
 
 
+@_reduction.coupled(event=0)
 def approx_ndcg_loss(
     scores: Float[ArrayLike, "*batch items"],
     relevance: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
