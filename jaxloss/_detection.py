@@ -25,6 +25,8 @@ def iou_loss(
 ) -> Float[Array, "*batch"]:
     """The IoU loss of boxes: 1 less the intersection over union; it does not depend on their scale.
 
+    Boxes are corners x1, y1, x2, y2, not a centre, width and height.
+
     Formula: 1 − I/U, taken as (U − I)/U with U − I from the differences of the corners, which does not cancel. Derivative:
     that of the formula; 0 for boxes that are apart, which learn from the other losses here.
 
@@ -63,6 +65,8 @@ def giou_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     """The generalised IoU loss of boxes: it also draws boxes together that are apart.
+
+    Boxes are corners x1, y1, x2, y2, not a centre, width and height.
 
     Formula: 1 − I/U + (C − U)/C, from terms ≥ 0 that do not cancel. Derivative: that of the formula.
 
@@ -113,6 +117,8 @@ def diou_loss(
 ) -> Float[Array, "*batch"]:
     """The distance IoU loss of boxes: it also draws their centres together, faster than the generalised IoU loss.
 
+    Boxes are corners x1, y1, x2, y2, not a centre, width and height.
+
     Formula: 1 − I/U + d²/c², with d the distance of the centres and c the diagonal of the smallest box around both.
     Derivative: that of the formula.
 
@@ -151,6 +157,8 @@ def ciou_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     """The complete IoU loss of boxes: the distance IoU loss, and a term for the ratio of their sides.
+
+    Boxes are corners x1, y1, x2, y2, not a centre, width and height.
 
     Formula: 1 − I/U + d²/c² + αv, with v = 4/π² (arctan(w'/h') − arctan(w/h))² of the widths and heights of the two boxes
     and α = v/((1 − I/U) + v). Derivative: that of the formula with α held constant, as in the paper; within 12 units in
