@@ -1,5 +1,7 @@
 """Reductions over examples: masked, weighted, and across devices."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 from collections.abc import Callable
