@@ -143,7 +143,8 @@ from jaxloss._ranking import (
     pairwise_logistic_loss,
     ranking_softmax_loss,
 )
-from jaxloss._reduction import mean, sum
+from jaxloss._reduction import mean, mean_loss
+from jaxloss._reduction import sum as sum  # not in __all__: a star import is not to replace the builtin
 from jaxloss._regression import (
     absolute_error,
     absolute_percentage_error,
@@ -277,6 +278,7 @@ __all__ = [
     "maximum_mean_discrepancy",
     "mean",
     "mean_linear_softmax_cross_entropy",
+    "mean_loss",
     "modified_huber_loss",
     "ms_ssim_loss",
     "multi_similarity_loss",
@@ -318,7 +320,6 @@ __all__ = [
     "ssim_loss",
     "student_t_nll",
     "style_loss",
-    "sum",
     "supervised_contrastive_loss",
     "symmetric_cross_entropy",
     "token_entropy",

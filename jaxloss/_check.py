@@ -486,6 +486,14 @@ def probabilities(predictions: Array, where: Array | None) -> None:
     )
 
 
+def log_probabilities(name: str, x: Array, where: Array | None) -> None:
+    """Checks for what cannot be the logarithm of a probability, beyond rounding; a row of them need not be normalised."""
+    run_time(  # NaN is no probability taken for its logarithm
+        lambda: ~(x > 4 * jnp.finfo(x.dtype).eps) | left_out(where),
+        f"{name} must be log-probabilities, at most 0: take jnp.log of probabilities, and jax.nn.log_softmax of logits",
+    )
+
+
 def at_least_zero(name: str, x: Array, where: Array | None) -> None:
     """Checks for negative rates, counts and amounts."""
     run_time(lambda: (x >= 0) | left_out(where), f"{name} must be at least 0 where they are not masked by `where`")

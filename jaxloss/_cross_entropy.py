@@ -332,6 +332,7 @@ def categorical_cross_entropy(
     where = _check.mask(where, predictions.shape[:-1], "the examples")
     where = None if where is None else where[..., None]
     _check.probabilities(predictions, where)
+    _check.at_least_zero("targets", targets, where)
     return jnp.sum(_categorical_term(predictions, targets, where=where), axis=-1)
 
 
@@ -391,6 +392,9 @@ def nll_with_integer_labels(
 ) -> Float[Array, "*batch"]:
     """The negative log-likelihood of the labelled class, from log-probabilities.
 
+    For probabilities take `categorical_cross_entropy_with_integer_labels`, and for logits
+    `softmax_cross_entropy_with_integer_labels`.
+
     Formula: −w_y log p_y. Derivative: −w_y at the label, 0 elsewhere.
 
     Args:
@@ -419,6 +423,7 @@ def nll_with_integer_labels(
     """
     soft = "kl_divergence"
     scores, labels, where = _check.scores_and_classes("log_predictions", log_predictions, labels, axis, where, soft)
+    _check.log_probabilities("log_predictions", scores, None if where is None else where[..., None])
     weights = _check.optional("class_weights", class_weights, scores, minimum=0, shape=scores.shape[-1:])
     return _rules.compiled(_nll_of_label, scores, labels, weights, where)
 

@@ -27,11 +27,13 @@ def iou_loss(
 ) -> Float[Array, "*batch"]:
     """The IoU loss of boxes: 1 less the intersection over union; it does not depend on their scale.
 
+    Boxes are corners x1, y1, x2, y2, not a centre, width and height.
+
     Formula: 1 − I/U, taken as (U − I)/U with U − I from the differences of the corners, which does not cancel. Derivative:
     that of the formula; 0 for boxes that are apart, which learn from the other losses here.
 
     Args:
-        predictions: boxes x1, y1, x2, y2.
+        predictions: boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, as corners; not a centre, width and height.
         targets: the true boxes, of the shape of `predictions`.
         where: which pairs of boxes count; broadcasts to `predictions` without its last axis.
 
@@ -66,10 +68,12 @@ def giou_loss(
 ) -> Float[Array, "*batch"]:
     """The generalised IoU loss of boxes: it also draws boxes together that are apart.
 
+    Boxes are corners x1, y1, x2, y2, not a centre, width and height.
+
     Formula: 1 − I/U + (C − U)/C, from terms ≥ 0 that do not cancel. Derivative: that of the formula.
 
     Args:
-        predictions: boxes x1, y1, x2, y2.
+        predictions: boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, as corners; not a centre, width and height.
         targets: the true boxes, of the shape of `predictions`.
         where: which pairs of boxes count; broadcasts to `predictions` without its last axis.
 
@@ -115,11 +119,13 @@ def diou_loss(
 ) -> Float[Array, "*batch"]:
     """The distance IoU loss of boxes: it also draws their centres together, faster than the generalised IoU loss.
 
+    Boxes are corners x1, y1, x2, y2, not a centre, width and height.
+
     Formula: 1 − I/U + d²/c², with d the distance of the centres and c the diagonal of the smallest box around both.
     Derivative: that of the formula.
 
     Args:
-        predictions: boxes x1, y1, x2, y2.
+        predictions: boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, as corners; not a centre, width and height.
         targets: the true boxes, of the shape of `predictions`.
         where: which pairs of boxes count; broadcasts to `predictions` without its last axis.
 
@@ -154,12 +160,14 @@ def ciou_loss(
 ) -> Float[Array, "*batch"]:
     """The complete IoU loss of boxes: the distance IoU loss, and a term for the ratio of their sides.
 
+    Boxes are corners x1, y1, x2, y2, not a centre, width and height.
+
     Formula: 1 − I/U + d²/c² + αv, with v = 4/π² (arctan(w'/h') − arctan(w/h))² of the widths and heights of the two boxes
     and α = v/((1 − I/U) + v). Derivative: that of the formula with α held constant, as in the paper; within 12 units in
     the last place of float32, since v is the square of a difference of angles.
 
     Args:
-        predictions: boxes x1, y1, x2, y2.
+        predictions: boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, as corners; not a centre, width and height.
         targets: the true boxes, of the shape of `predictions`.
         where: which pairs of boxes count; broadcasts to `predictions` without its last axis.
 
@@ -211,7 +219,25 @@ def _checked(predictions: Any, targets: Any, where: Any) -> tuple[Array, Array, 
     predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     if predictions.shape[-1:] != (4,):
         raise ValueError(f"predictions must be boxes of 4 numbers, x1, y1, x2, y2, got shape {predictions.shape}")
-    return predictions, targets, _check.mask(where, predictions.shape[:-1], "the boxes")
+    where = _check.mask(where, predictions.shape[:-1], "the boxes")
+    _corners("predictions", predictions, where)
+    _corners("targets", targets, where)
+    return predictions, targets, where
+
+
+def _corners(name: str, boxes: Array, where: Array | None) -> None:
+    """Checks for boxes whose second corner is before the first, beyond rounding."""
+
+    def inside() -> Array:
+        first, second = jnp.split(_rules.wide(boxes), 2, axis=-1)
+        rounding = 4 * jnp.finfo(first.dtype).eps * jnp.maximum(jnp.abs(first), jnp.abs(second))
+        return ~jnp.any(first - second > rounding, axis=-1) | _check.left_out(where)
+
+    _check.run_time(
+        inside,
+        f"{name} must be boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2: of centres and sizes make "
+        "jnp.concatenate([centre - size / 2, centre + size / 2], axis=-1)",
+    )
 
 
 def _sides(predictions: Array, targets: Array, where: Array | None) -> tuple[_Side, _Side]:

@@ -34,6 +34,8 @@ def kl_divergence(
 ) -> Float[Array, "*batch"]:
     """The Kullback-Leibler divergence: the nats lost by coding the targets with the predicted distribution.
 
+    Predictions are log-probabilities, and targets are probabilities: `kl_divergence(jax.nn.log_softmax(logits), targets)`.
+
     Formula: Σₖ yₖ (log yₖ − log pₖ), 0 · log 0 = 0. Derivative: by log pₖ: −yₖ; by yₖ: log yₖ − log pₖ + 1, and 0 where
     that is infinite. The terms of equal probabilities cancel by nature, and the sum of distributions that add up to 1
     only up to rounding may be as far below 0 as they are: both within 4 units in the last place of
@@ -63,6 +65,8 @@ def kl_divergence(
     log_p, y, where = _distributions(
         "log_predictions", log_predictions, "targets", targets, axis, where, "nll_with_integer_labels"
     )
+    _check.log_probabilities("log_predictions", log_p, where)
+    _check.at_least_zero("targets", y, where)
     return jnp.sum(_kl_term(log_p, y, where=where), axis=-1)
 
 
@@ -88,6 +92,8 @@ def kl_divergence_with_log_targets(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     """The Kullback-Leibler divergence with both distributions given as log-probabilities. It is 0 where they are equal.
+
+    Neither are probabilities: for targets that are, take `kl_divergence`.
 
     Formula: Σₖ yₖ (log yₖ − log pₖ), 0 · log 0 = 0. Derivative: by log pₖ: −yₖ; by log yₖ: yₖ (log yₖ − log pₖ + 1), and
     0 where that is infinite. Terms of both signs cancel by nature: within 4 units in the last place of
@@ -117,6 +123,8 @@ def kl_divergence_with_log_targets(
     """
     log_predictions, log_targets = _check.pair("log_predictions", log_predictions, "log_targets", log_targets)
     log_p, log_y, where = _distributions("log_predictions", log_predictions, "log_targets", log_targets, axis, where)
+    _check.log_probabilities("log_predictions", log_p, where)
+    _check.log_probabilities("log_targets", log_y, where)
     return jnp.sum(_kl_log_term(log_p, log_y, where=where), axis=-1)
 
 
@@ -175,6 +183,7 @@ def generalized_kl_divergence(
         1991
     """
     log_p, y, where = _distributions("log_predictions", log_predictions, "targets", targets, axis, where)
+    _check.at_least_zero("targets", y, where)
     return jnp.sum(_generalized_kl_term(log_p, y, where=where), axis=-1)
 
 

@@ -505,9 +505,11 @@ def _mean(
     tokens = _linear_mean.Tokens(hidden.reshape(-1, hidden.shape[-1]), *flat, *options)
     bias, class_weights, soft_cap = (_rules.wide(x, hidden, weight) for x in (bias, class_weights, soft_cap))
     uniform_weights = _uniform(smoothing, class_weights, hidden, weight, blocks)
-    of_classes = (_linear.as_weight(x, weight, blocks) for x in (bias, class_weights, uniform_weights))
+    bias, class_weights, uniform_weights = (
+        _linear.as_weight(x, weight, blocks) for x in (bias, class_weights, uniform_weights)
+    )
     tokens, soft_cap = _linear.on_each((tokens, soft_cap), blocks)
-    head = _linear_mean.Head(weight, *of_classes, soft_cap)
+    head = _linear_mean.Head(weight, bias, class_weights, uniform_weights, soft_cap)
     mean = _rules.call(_linear_mean.weighted_sum, tokens, head, blocks, rows, apart=blocks.axis_name)
     mean = _linear.from_all(mean, blocks)
     return mean if batch.axis_name is None else lax.psum(mean, batch.axis_name)

@@ -14,6 +14,7 @@ from jaxloss import _check, _numerics, _overlap, _reduction, _rules, _softmax
 # decisions, since the Jaccard index of a set is what is extended.
 
 
+@_reduction.coupled(event=1)
 def lovasz_hinge_loss(
     logits: Float[ArrayLike, "*batch height width classes"],
     labels: Int[ArrayLike, "*batch height width classes"] | Bool[ArrayLike, "*batch height width classes"],
@@ -22,6 +23,9 @@ def lovasz_hinge_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch classes"]:
     """The Lovász hinge: the convex surrogate of the Jaccard loss of a binary segmentation, which weighs pixels by rank.
+
+    Arrays are [..., height, width, classes]: of binary ones take `[..., None]`, of channels in front `jnp.moveaxis`, and of
+    volumes `axis=(-4, -3, -2)`.
 
     Formula: Σ max(0, eᵢ) gᵢ over the pixels in descending order of their hinge errors e = 1 − (2y − 1)z, with gᵢ the
     growth of the Jaccard loss when the i-th pixel joins the mistakes. Derivative: (1 − 2y) gᵢ for eᵢ > 0, else 0, a
@@ -52,6 +56,7 @@ def lovasz_hinge_loss(
     References:
         Berman, Rannen Triki and Blaschko, The Lovász-Softmax Loss, 2018
     """
+    _overlap.same_layout("logits", logits, "labels", labels, axis)
     logits, labels = _check.decisions("logits", logits, labels)
     logits = _check.class_last("logits", logits, -1)
     where = _check.mask(where, logits.shape[:-1], "the pixels")
@@ -68,6 +73,7 @@ def _hinge(logits: Array, labels: Array, where: Array | None) -> Array:
     return jnp.sum(losses + _invalid(~yes & (y != 0), z), axis=-1)
 
 
+@_reduction.coupled(event=1)
 def lovasz_softmax_loss(
     predictions: Float[ArrayLike, "*batch height width classes"],
     labels: Int[ArrayLike, "*batch height width"],
@@ -78,6 +84,9 @@ def lovasz_softmax_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"] | Float[Array, "*batch classes"]:
     """The Lovász-softmax loss: the mean over classes of the Jaccard loss, extended to probabilities.
+
+    Predictions are [..., height, width, classes], labels without classes: of channels in
+    front take `jnp.moveaxis`, and of volumes `axis=(-4, -3, -2)`.
 
     Formula: for a class, Σ eᵢ gᵢ over the pixels in descending order of their errors e, 1 − p where the pixel is of the
     class and p elsewhere, with gᵢ the growth of the Jaccard loss when the i-th pixel joins the mistakes. Derivative by p:
@@ -115,6 +124,7 @@ def lovasz_softmax_loss(
     """
     if classes not in ("present", "all", "each"):
         raise ValueError(f'classes must be "present", "all" or "each", got {classes!r}')
+    _overlap.enough_axes("predictions", jnp.shape(predictions), axis)
     predictions, labels, where = _check.scores_and_classes("predictions", predictions, labels, -1, where)
     if predictions.shape[-1] == 1:
         raise ValueError(f"predictions must have at least two classes, got shape {predictions.shape}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-# Read when a name is not found, and then alone: `import jaxloss` does not load this file.
-
 import difflib
 from collections.abc import Iterable
+
+# Read when a name is not found, and then alone: `import jaxloss` does not load this file.
 
 # Names of torch, keras, optax, TensorFlow and papers, as `_key` writes them.
 _ELSEWHERE = {

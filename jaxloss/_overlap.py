@@ -30,15 +30,58 @@ def checked(
 
     They stay apart, in a rule on arrays of the given shape: XLA then writes the gradient over what the rule keeps.
     """
+    same_layout("predictions", predictions, "targets", targets, axis)
     predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     predictions = _check.class_last("predictions", predictions, -1)
     where = _check.mask(where, predictions.shape[:-1], "the pixels")
+    _one_class_a_pixel(predictions, targets, where, from_logits)
     if not _check.flag("from_logits", from_logits):
         _check.probabilities(predictions, None if where is None else where[..., None])
     axes = pixel_axes(axis, predictions.ndim)
     where = _mask_last(where, predictions, axes)
     where = None if where is None else where[..., 0]
     return _last(predictions, axes), _last(targets, axes), where, len(axes)
+
+
+def same_layout(name: str, predictions: Any, other_name: str, targets: Any, axis: Any) -> None:
+    """ValueError for what shapes show to be laid out otherwise, with the way out."""
+    shape, other = jnp.shape(predictions), jnp.shape(targets)
+    enough_axes(name, shape, axis)
+    if other == shape[:-1] and shape:
+        way = "[..., None]" if shape[-1] == 1 else f" made one-hot, jax.nn.one_hot({other_name}, {shape[-1]})"
+        raise ValueError(f"{other_name} must have the shape of {name}, {shape}, got {other}: take {other_name}{way}")
+
+
+def enough_axes(name: str, shape: tuple[int, ...], axis: Any) -> None:
+    """ValueError for an image without an axis of classes, as `axis` shows by default."""
+    if axis == (-3, -2) and len(shape) < 3:
+        raise ValueError(
+            f"{name} must be [..., height, width, classes], got shape {shape}: of one class take {name}[..., None], and of "
+            "pixels in a row name their axis, as axis=-2"
+        )
+
+
+def _one_class_a_pixel(predictions: Array, targets: Array, where: Array | None, from_logits: bool) -> None:
+    """Checks for targets that are no shares, and pixels of two classes at once among which a softmax is to choose.
+
+    It looks at decisions alone, 0 or 1 throughout a pixel: that of shares is not 1 may be the truth of an annotation.
+    """
+    _check.run_time(
+        lambda: jnp.all((targets >= 0) & (targets <= 1), axis=-1) | _check.left_out(where),
+        "targets must be shares of the classes, from 0 to 1: of class indices take jax.nn.one_hot",
+    )
+    if from_logits and predictions.shape[-1] > 1:
+
+        def one_or_undecided() -> Array:
+            decided = jnp.all((targets == 0) | (targets == 1), axis=-1)
+            return ~decided | (jnp.sum(targets == 1, axis=-1) <= 1) | _check.left_out(where)
+
+        _check.run_time(
+            one_or_undecided,
+            "targets must name at most one class a pixel along the last axis, that of the classes of a softmax: of binary "
+            "[..., height, width] take [..., None]; move channels from the front to the end with jnp.moveaxis; of classes "
+            "that overlap take [..., None] and axis=(-4, -3)",
+        )
 
 
 def pixel_axes(axis: Any, ndim: int) -> tuple[int, ...]:

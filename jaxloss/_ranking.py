@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _numerics, _rules, _softmax
+from jaxloss import _check, _numerics, _reduction, _rules, _softmax
 from jaxloss._rules import partials
 
 # All functions but the last return one loss a list, and take `where`, a boolean array over the items: what it leaves out
@@ -17,6 +17,7 @@ from jaxloss._rules import partials
 # Their cores keep the inputs alone for the backward pass and make the pairs of items anew.
 
 
+@_reduction.coupled(event=0)
 def ranking_softmax_loss(
     logits: Float[ArrayLike, "*batch items"],
     labels: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
@@ -74,6 +75,7 @@ def _ranking_softmax(logits: Array, labels: Array, weights: Any, where: Any) -> 
     return _softmax.cross_entropy(logits, labels, None, None, None, None, _rules.of_examples(where))
 
 
+@_reduction.coupled(event=0)
 def pairwise_logistic_loss(
     scores: Float[ArrayLike, "*batch items"],
     relevance: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
@@ -111,6 +113,7 @@ def pairwise_logistic_loss(
     return _rules.call(_pairwise_logistic, *_check.lists("scores", scores, "relevance", relevance, axis, where))
 
 
+@_reduction.coupled(event=0)
 def pairwise_hinge_loss(
     scores: Float[ArrayLike, "*batch items"],
     relevance: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
@@ -171,6 +174,7 @@ def _pairwise_hinge(scores: Array, relevance: Array, where: Any) -> Array:
     return _mean_over_pairs(lambda lead: _numerics.positive_part(1 - lead), scores, relevance, where)
 
 
+@_reduction.coupled(event=0)
 def list_mle_loss(
     scores: Float[ArrayLike, "*batch items"],
     relevance: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],
@@ -239,6 +243,7 @@ def _sum_of_exponentials(x: tuple[Array, Array], y: tuple[Array, Array]) -> tupl
     return highest, total * jnp.exp(m - highest) + other * jnp.exp(n - highest)
 
 
+@_reduction.coupled(event=0)
 def approx_ndcg_loss(
     scores: Float[ArrayLike, "*batch items"],
     relevance: Float[ArrayLike, "*batch items"] | Int[ArrayLike, "*batch items"],

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _exponentials, _numerics, _overlap, _rules
+from jaxloss import _check, _exponentials, _numerics, _overlap, _reduction, _rules
 
 # Predictions and targets are [..., height, width, K], the classes last; `axis` names the pixels and `where` is over them.
 # There is one loss an example and class: a mean with weights, or without a background, is the caller's. Classes that
@@ -18,6 +18,7 @@ from jaxloss import _check, _exponentials, _numerics, _overlap, _rules
 # cancels: see `_overlap`.
 
 
+@_reduction.coupled(event=1)
 def dice_loss(
     predictions: Float[ArrayLike, "*batch height width classes"],
     targets: Float[ArrayLike, "*batch height width classes"] | Int[ArrayLike, "*batch height width classes"],
@@ -29,6 +30,9 @@ def dice_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch classes"]:
     """The Dice loss: 1 less the F1 score of the pixels, with probabilities in place of decisions.
+
+    Arrays are [..., height, width, classes]: of binary ones take `[..., None]`, of channels in front `jnp.moveaxis`, and of
+    volumes `axis=(-4, -3, -2)`.
 
     Formula: 1 − (2Σtp + s)/(Σt + Σp + s), taken as Σ(p(1−t) + t(1−p)) / D, with the sums over pixels and D the
     denominator. Derivative by p: (1 − 2t − loss)/D. If squared: 1 − (2Σtp + s)/(Σt² + Σp² + s), which is 0 at p = t for
@@ -74,6 +78,7 @@ def _dice(sums: Any, smooth: Array) -> Array:
     return _numerics.share(wrong, 2 * right + smooth.astype(right.dtype))
 
 
+@_reduction.coupled(event=1)
 def jaccard_loss(
     predictions: Float[ArrayLike, "*batch height width classes"],
     targets: Float[ArrayLike, "*batch height width classes"] | Int[ArrayLike, "*batch height width classes"],
@@ -85,6 +90,9 @@ def jaccard_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch classes"]:
     """The Jaccard loss: 1 less the intersection over union of the pixels, with probabilities in place of decisions.
+
+    Arrays are [..., height, width, classes]: of binary ones take `[..., None]`, of channels in front `jnp.moveaxis`, and of
+    volumes `axis=(-4, -3, -2)`.
 
     Formula: 1 − (Σtp + s)/(Σt + Σp − Σtp + s), taken as Σ(p(1−t) + t(1−p)) / D, with the sums over pixels and D the
     denominator. Derivative by p: (1 − 2t − loss·(1−t))/D. If squared: 1 − (Σtp + s)/(Σt² + Σp² − Σtp + s), which is 0 at
@@ -129,6 +137,7 @@ def _jaccard(sums: Any, smooth: Array) -> Array:
     return _numerics.share(wrong, right + smooth.astype(right.dtype))
 
 
+@_reduction.coupled(event=1)
 def tversky_loss(
     predictions: Float[ArrayLike, "*batch height width classes"],
     targets: Float[ArrayLike, "*batch height width classes"] | Int[ArrayLike, "*batch height width classes"],
@@ -141,6 +150,9 @@ def tversky_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch classes"]:
     """The Tversky loss: a Dice loss that weighs false positives and false negatives apart.
+
+    Arrays are [..., height, width, classes]: of binary ones take `[..., None]`, of channels in front `jnp.moveaxis`, and of
+    volumes `axis=(-4, -3, -2)`.
 
     Formula: 1 − (TP + s)/(TP + α FP + β FN + s) with TP = Σtp, FP = Σ(1−t)p and FN = Σt(1−p) over the pixels, taken as
     (α FP + β FN)/D. Derivative by p: (α(1−t) − βt − loss·(t + α(1−t) − βt))/D. α = β = 1 is the Jaccard loss; α = β = ½
@@ -187,6 +199,7 @@ def _tversky(sums: Any, alpha: Array, beta: Array, smooth: Array) -> Array:
     return _numerics.share(alpha * extra + beta * missing, right + smooth)
 
 
+@_reduction.coupled(event=1)
 def focal_tversky_loss(
     predictions: Float[ArrayLike, "*batch height width classes"],
     targets: Float[ArrayLike, "*batch height width classes"] | Int[ArrayLike, "*batch height width classes"],
@@ -200,6 +213,9 @@ def focal_tversky_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch classes"]:
     """The focal Tversky loss: a power of the Tversky loss that turns to the classes which are still hard.
+
+    Arrays are [..., height, width, classes]: of binary ones take `[..., None]`, of channels in front `jnp.moveaxis`, and of
+    volumes `axis=(-4, -3, -2)`.
 
     Formula: T^(1/γ) with T the Tversky loss of α, β and s. Derivative: T^(1/γ − 1)/γ times that of T; 0 at T = 0, where
     it is infinite for γ > 1. The paper calls α the weight of false negatives; here it is β, as in the Tversky loss.
@@ -260,6 +276,7 @@ def _root(x: Array, degree: Array) -> Array:
     return large * jnp.exp((remainder * whole + rest) / degree)
 
 
+@_reduction.coupled(event=1)
 def generalized_dice_loss(
     predictions: Float[ArrayLike, "*batch height width classes"],
     targets: Float[ArrayLike, "*batch height width classes"] | Int[ArrayLike, "*batch height width classes"],
@@ -270,6 +287,9 @@ def generalized_dice_loss(
     where: Bool[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "*batch"]:
     """The generalised Dice loss: one Dice loss of all classes together, in which the rare ones weigh as much as the others.
+
+    Arrays are [..., height, width, classes]: of binary ones take `[..., None]`, of channels in front `jnp.moveaxis`, and of
+    volumes `axis=(-4, -3, -2)`.
 
     Formula: 1 − (2Σwₖtp + s)/(Σwₖ(t + p) + s) over pixels and classes k, with wₖ = (m/Tₖ)², Tₖ = Σt the size of a class
     and m that of the smallest which is there; taken as Σwₖ(p(1−t) + t(1−p)) / D. Derivative by p: (wₖ(1 − 2t) − loss·wₖ)/D.

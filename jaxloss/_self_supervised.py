@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from jaxloss import _check, _numerics, _rules, _softmax, _vectors
+from jaxloss import _check, _numerics, _reduction, _rules, _softmax, _vectors
 
 # barlow_twins_loss and vicreg_loss are of the statistics of a batch [n, features], and so one number a batch; `where`,
 # one boolean an example, says which are there at all. byol_loss and dino_loss are one number an example.
 
 
+@_reduction.coupled(event=1, axis=0)
 def barlow_twins_loss(
     first_embeddings: Float[ArrayLike, "n features"],
     second_embeddings: Float[ArrayLike, "n features"],
@@ -57,6 +58,7 @@ def barlow_twins_loss(
     return _rules.call(_barlow_twins, first, second, redundancy_weight, where)
 
 
+@_reduction.coupled(event=1, axis=0)
 def vicreg_loss(
     first_embeddings: Float[ArrayLike, "n features"],
     second_embeddings: Float[ArrayLike, "n features"],

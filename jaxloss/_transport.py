@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxloss import _check, _rules, _vectors
+from jaxloss import _check, _reduction, _rules, _vectors
 
 
 def wasserstein_distance_1d(
@@ -104,6 +104,7 @@ def _of_histograms(p: Array, y: Array, positions: Any, where: Any) -> Array:
     return jnp.sum(ahead, axis=-1)
 
 
+@_reduction.coupled(event=1, axis=-2)
 def maximum_mean_discrepancy(
     predictions: Float[ArrayLike, "*batch samples dim"],
     targets: Real[ArrayLike, "*batch samples dim"] | Bool[ArrayLike, "*batch samples dim"],
@@ -241,6 +242,7 @@ def _unbiased_discrepancy(x: Array, y: Array, bandwidth: Array, where: Any) -> A
     return _discrepancy(x, y, bandwidth, where, unbiased=True)
 
 
+@_reduction.coupled(event=1, axis=-2)
 def energy_distance(
     predictions: Float[ArrayLike, "*batch samples dim"],
     targets: Real[ArrayLike, "*batch samples dim"] | Bool[ArrayLike, "*batch samples dim"],

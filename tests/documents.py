@@ -77,7 +77,7 @@ def called(cell: str) -> set[str]:
     return {f.attr if isinstance(f, ast.Attribute) else f.id for f in found if isinstance(f, ast.Attribute | ast.Name)}
 
 
-OURS = {name: getattr(jaxloss, name) for name in jaxloss.__all__} | {"jax": jax, "jnp": jnp}
+OURS = {name: getattr(jaxloss, name) for name in [*jaxloss.__all__, "sum"]} | {"jax": jax, "jnp": jnp}
 
 
 def variables(name: str) -> dict[str, np.ndarray]:

@@ -54,9 +54,9 @@ OTHERS = {
     "make_fenchel_young_loss",
     "mean",
     "mean_linear_softmax_cross_entropy",
+    "mean_loss",
     "perceptual_loss",
     "r1_penalty",
     "smooth_labels",
-    "sum",
     "token_log_probs",
 }
