@@ -279,7 +279,7 @@ def multiclass_perceptron_loss(
     Formula: max_j z_j − z_y = max(0, max_{j≠y} z_j − z_y). Derivative: −1 at the label and 1 at the best other (shared
     evenly among equals) where the label does not lead it, else 0.
 
-    At the kink, the label level with the best other, the slope is that of the loss: equal scores start there, and must learn.
+    At the kink, the label level with the best other, the slope is that of the loss: equal scores start there.
 
     Args:
         scores: the score of each class.
