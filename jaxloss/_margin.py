@@ -149,7 +149,9 @@ def perceptron_loss(
 ) -> Float[Array, "*shape"]:
     """The perceptron loss: a wrong sign costs the size of the score, a right one nothing.
 
-    Formula: max(0, −y f). Derivative by f: −y for y f < 0, else 0, also at the kink.
+    Formula: max(0, −y f). Derivative by f: −y for y f ≤ 0, else 0.
+
+    At the kink, f = 0, the slope is −y as in Rosenblatt's rule: weights of zeros start there, and must learn.
 
     Args:
         predictor_outputs: the score f, any shape.
@@ -175,9 +177,9 @@ def perceptron_loss(
     return _perceptron(f, y, where=_check.mask(where, f.shape, "predictor_outputs"))
 
 
-@partials(*_by_margin(lambda m: jnp.where(m < 0, -1, jnp.zeros_like(m))))
+@partials(*_by_margin(lambda m: jnp.where(m <= 0, -1, jnp.zeros_like(m))))
 def _perceptron(f: Array, y: Array) -> Array:
-    return jnp.maximum(0, -f * y)
+    return _numerics.shortfall(0 - f * y)
 
 
 def sparsemax_loss(
@@ -276,7 +278,9 @@ def multiclass_perceptron_loss(
     """The perceptron loss of several classes: what the labelled one lacks to the best.
 
     Formula: max_j z_j − z_y = max(0, max_{j≠y} z_j − z_y). Derivative: −1 at the label and 1 at the best other (shared
-    evenly among equals) where the loss is positive, else 0, also at the kink.
+    evenly among equals) where the label does not lead it, else 0.
+
+    At the kink, the label level with the best other, the slope is that of the loss: equal scores start there.
 
     Args:
         scores: the score of each class.
@@ -310,7 +314,9 @@ def _multiclass(scores: Array, labels: Array, where: Any, margin: Array) -> Arra
     is_label = _exponentials.columns_equal(labels, scores.shape[-1])
     best = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=-1)
     behind = margin + _rules.wide(best) - _rules.wide(own)
-    loss = jnp.where(behind <= 0, 0 * invalid, behind) + invalid * _rules.wide(own)
+    # At the kink the perceptron, whose margin is 0, has the slope of the loss: training starts from equal scores.
+    enough = (behind < 0) | ((behind == 0) & (margin > 0))
+    loss = jnp.where(enough, 0 * invalid, behind) + invalid * _rules.wide(own)
     return _rules.masked(where, loss)
 
 

@@ -152,7 +152,9 @@ def cosine_embedding_loss(
     """Pulls pairs that belong together into one direction, and pushes others apart until their cosine is the margin.
 
     Formula: 1 − cos for label 1, max(0, cos − m) for label −1; in between, weighted by (1 + y)/2 and (1 − y)/2.
-    Derivative by the vectors: that of ∓`cosine_similarity`; 0 at the kink and where one is the zero vector.
+    Derivative by the vectors: that of ∓`cosine_similarity`; 0 where one is the zero vector.
+
+    At the kink, cos = m, the slope is that of the loss: orthogonal vectors at the margin 0 are still pushed apart.
 
     Args:
         embeddings: one vector of each pair.
@@ -194,7 +196,7 @@ def _labelled_pairs(a: Any, b: Any, labels: Any, axis: Any, where: Any) -> tuple
 def _cosine_embedding(a: Array, b: Array, labels: Array, margin: Array, where: Any) -> Array:
     a, b = _wide_and_masked(where, a, b)
     together = 0.5 * (1 + _labels_like(a, labels, where))
-    apart = _numerics.positive_part(_vectors.cosine(a, b) - margin)
+    apart = _numerics.shortfall(_vectors.cosine(a, b) - margin)
     return _rules.masked(where, together * _vectors.cosine_complement(a, b) + (1 - together) * apart)
 
 
@@ -364,7 +366,9 @@ def margin_ranking_loss(
 ) -> Float[Array, "*shape"]:
     """The hinge loss of a pair of scores: the one that should rank higher must lead by the margin.
 
-    Formula: max(0, m − y(s − t)). Derivative by s: −y where the loss is positive, else 0, also at the kink; by t: y there.
+    Formula: max(0, m − y(s − t)). Derivative by s: −y where the lead y(s − t) is at most m, else 0; by t: y there.
+
+    At the kink, a lead of just m, the slope is that of the loss: at the margin 0 equal scores start there, and must learn.
 
     Args:
         scores: one score of each pair, s, any shape.
@@ -395,7 +399,7 @@ def margin_ranking_loss(
 
 
 def _violated(s: Array, t: Array, y: Array, margin: Array) -> Array:
-    return jax.lax.stop_gradient((margin - y * (s - t) > 0).astype(s.dtype))
+    return jax.lax.stop_gradient((margin - y * (s - t) >= 0).astype(s.dtype))
 
 
 @partials(
@@ -405,4 +409,4 @@ def _violated(s: Array, t: Array, y: Array, margin: Array) -> Array:
     _violated,
 )
 def _margin_ranking(s: Array, t: Array, y: Array, margin: Array) -> Array:
-    return jnp.maximum(0, margin - y * (s - t))
+    return _numerics.shortfall(margin - y * (s - t))

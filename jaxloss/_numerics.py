@@ -61,6 +61,11 @@ def positive_part(x: Array) -> Array:
     return jnp.where(x <= 0, 0, x)
 
 
+def shortfall(x: Array) -> Array:
+    """max(0, x), with derivative 1 at the kink: for a loss whose training starts there, which would never learn with 0."""
+    return jnp.where(x < 0, 0, x)
+
+
 def step(x: Array) -> Array:
     """1 for x > 0, else 0, as a constant.
 

@@ -141,3 +141,36 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None
     """Of one shape, and close relative to the largest number."""
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+def assert_takes_numpy(row: Row, drawn: Mapping[str, np.ndarray]) -> None:
+    """Our call takes arrays of numpy, as loaders give them: all of them, or integers traced beside weights that are not."""
+    cell = row.ours or ""
+    expected = evaluated(cell, OURS, drawn, []).value
+    np.testing.assert_allclose(eval(cell, {**OURS, **drawn}), expected, rtol=1e-12, atol=1e-12)
+    integers = {name: x for name, x in drawn.items() if x.dtype.kind in "bi"}
+    traced = jax.jit(lambda some: eval(cell, {**OURS, **drawn, **some}))
+    np.testing.assert_allclose(traced(integers), expected, rtol=1e-12, atol=1e-12)
+
+
+class HardPoint(NamedTuple):
+    """Arrays at which the two calls of a row may differ, and what the row says of it: nothing where they agree."""
+
+    theirs: str
+    at: dict[str, Any]
+    says: str = ""
+
+
+def check_hard_point(point: HardPoint, row: Row, ours: Evaluated, theirs: Evaluated, tolerance: float) -> None:
+    """Both agree, NaN and infinities too, unless the row says what differs: then they do not."""
+    assert point.says in row.differs
+    pairs = [(ours.value, theirs.value), *((ours.gradients[name], theirs.gradients[name]) for name in theirs.gradients)]
+    agree = all(np.allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True) for x, y in pairs)
+    assert agree == (not point.says), pairs
+
+
+def hard_point_row(point: HardPoint, rows: list[Row], drawn: Mapping[str, np.ndarray]) -> tuple[Row, dict[str, np.ndarray]]:
+    """The row of a hard point, and the arrays drawn with the point's in their place."""
+    (row,) = (row for row in rows if row.theirs == point.theirs)
+    assert set(point.at) <= names(row.theirs, row.ours or "")
+    return row, {**drawn, **{name: np.asarray(x, drawn[name].dtype) for name, x in point.at.items()}}

@@ -500,7 +500,8 @@ DIFFERENCES = [
         7.45e-9,
         "1 − ‖p‖² cancels",
     ),
-    # At a kink every slope between those of the two sides is a valid one. Ours is 0, that of no loss.
+    # At a kink every slope between those of the two sides is a valid one. Ours is 0, that of no loss, but where
+    # training starts: there it is that of the loss.
     Difference(
         "hinge gradient at the kink",
         gradient(lambda losses, f: losses.hinge_loss(f, jnp.ones_like(f))),
@@ -513,7 +514,7 @@ DIFFERENCES = [
         "perceptron gradient at the kink",
         gradient(lambda losses, f: losses.perceptron_loss(f, jnp.ones_like(f))),
         0.0,
-        lambda f: 0,
+        lambda f: -1,
         -0.5,
         "the choice at a kink",
     ),
@@ -529,7 +530,7 @@ DIFFERENCES = [
         "multiclass perceptron gradient at the kink",
         gradient(lambda losses, z: losses.multiclass_perceptron_loss(z, jnp.array(0))),
         [1.0, 1.0, 0.0],
-        lambda z: [0, 0, 0],
+        lambda z: [-1, 1, 0],
         [-0.5, 0.5, 0.0],
         "the choice at a kink",
     ),

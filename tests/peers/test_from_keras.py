@@ -6,6 +6,7 @@ import os
 import documents
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxloss
@@ -29,6 +30,53 @@ def test_row(row):
         by = documents.varied(row, drawn)
         ours = row.ours and documents.evaluated(row.ours, documents.OURS, drawn, by)
         documents.check(row, ours, documents.evaluated(row.theirs, THEIRS, drawn, by), TOLERANCE)
+
+
+ZERO, ONE = np.zeros((8, 5)), np.ones((8, 5))
+HARD = [
+    documents.HardPoint("MeanSquaredError()(t, p)", {"p": ZERO, "t": ZERO}),
+    documents.HardPoint("MeanAbsoluteError()(t, p)", {"p": ZERO, "t": ZERO}, "slope 0, not −1/n, at a perfect fit"),
+    documents.HardPoint("MeanAbsolutePercentageError()(n, v)", {"v": ONE, "n": ZERO}, "at a target of 0 it is inf"),
+    documents.HardPoint("MeanAbsolutePercentageError()(n, v)", {"v": ONE, "n": ONE}, "slope 0 at a perfect fit"),
+    documents.HardPoint("MeanSquaredLogarithmicError()(n, v)", {"v": ZERO, "n": ONE}, "keras raises what is below 1e-7"),
+    documents.HardPoint("MeanSquaredLogarithmicError()(n, v)", {"v": -ONE / 2, "n": ONE}, "keras raises what is below 1e-7"),
+    documents.HardPoint("MeanSquaredLogarithmicError()(n, v)", {"v": -2 * ONE, "n": ONE}, "below which it is NaN"),
+    documents.HardPoint("Huber(delta=0.5)(t, p)", {"p": ONE / 2, "t": ZERO}),
+    documents.HardPoint("LogCosh()(t, p)", {"p": ZERO, "t": ZERO}),
+    documents.HardPoint("CosineSimilarity()(t, p)", {"p": ZERO, "t": ONE}, "gradient 0, not NaN, at a zero vector"),
+    documents.HardPoint(
+        "SparseCategoricalCrossentropy(from_logits=True)(y, z)", {"y": [5] * 8}, "a label out of range is NaN"
+    ),
+    documents.HardPoint(
+        "SparseCategoricalCrossentropy()(y, jax.nn.softmax(z))", {"y": [5] * 8}, "a label out of range is NaN"
+    ),
+    documents.HardPoint("Hinge()(s, z)", {"s": ONE, "z": ZERO}),
+    documents.HardPoint("Hinge()(s, z)", {"s": ONE, "z": ONE}, "slope 0, not half of −y, at the kink"),
+    documents.HardPoint("Hinge()(b, z)", {"b": ONE, "z": ONE}, "slope 0, not half of −y, at the kink"),
+    documents.HardPoint("SquaredHinge()(s, z)", {"s": ONE, "z": ONE}),
+    documents.HardPoint(
+        "CategoricalHinge()(jax.nn.one_hot(y, 5), z)",
+        {"y": [0] * 8, "z": np.eye(8, 5)[[0] * 8]},
+        "slope 0, not a half, at the kink",
+    ),
+    documents.HardPoint("KLDivergence()(q, r)", {"q": 2 * ONE, "r": ONE / 2}, "which keras clips to 1 in targets too"),
+    documents.HardPoint("CTC()(g, c)", {"g": [[1] * 3] * 2, "c": np.zeros((2, 7, 4))}),
+]
+
+
+@pytest.mark.parametrize("point", HARD, ids=lambda point: point.theirs)
+def test_hard_point(point):
+    with jax.enable_x64(True):
+        row, drawn = documents.hard_point_row(point, ROWS, documents.variables(DOCUMENT))
+        by = documents.varied(row, drawn)
+        ours = documents.evaluated(row.ours, documents.OURS, drawn, by)
+        documents.check_hard_point(point, row, ours, documents.evaluated(row.theirs, THEIRS, drawn, by), TOLERANCE)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.ours], ids=lambda row: row.theirs)
+def test_row_takes_numpy(row):
+    with jax.enable_x64(True):
+        documents.assert_takes_numpy(row, documents.variables(DOCUMENT))
 
 
 def test_every_loss_has_a_row():
