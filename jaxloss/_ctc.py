@@ -377,7 +377,7 @@ def _ctc_slope(cotangent: Array, logits: Array, live: Array, labels: Array, leng
     probabilities = jnp.exp((_rules.wide(logits) - top[..., None]) - log_sums[..., None])
     slope = scale[..., None] * jnp.where(live[..., None], probabilities, 0)
 
-    def at(kept: States, t: Array) -> States:
+    def at(kept: States, t: Any) -> States:
         return jax.tree.map(lambda x: x[t], kept)
 
     def less_occupied(slope: Array, t: Array, scale: Array, occupied: Array) -> Array:

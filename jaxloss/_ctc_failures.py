@@ -152,8 +152,8 @@ def slopes(
     By the logit of class c it is p_c (Q_c − Q) / (1 − Q), where Q_c is the probability of failing with c in this frame:
     Σ_s α_s q(s, c), with q(s, c) = 1 for a class that fails. For a class that hardly ever fails, that is a sum over the
     few states from which it does. Where Q < ½, label n − 1, blank n and label n, for some n, have the mass 1 − Q or more,
-    since what follows leads to an end from these alone. The classes that go on from them are added up from q(s, c); the
-    mass of the other states is no more than Q, and what goes on from them may be subtracted.
+    since what follows leads to an end from these alone. For the classes that go on from them, all terms are differences of
+    failures; the mass of the other states is no more than Q, and what goes on from them may be subtracted.
     """
     states, classes = labels.shape[1], jnp.where(jnp.arange(labels.shape[1]) < lengths[:, None], labels, z.shape[-1])
     label, earlier = jnp.pad(mass.label, ((0, 0), (0, 1))), _scaled.shifted(mass.label, 0)
@@ -172,24 +172,34 @@ def slopes(
     blank = labels[:, -1:]
     after_blank, after_next = at_n(q.blank), at_n(jnp.pad(q.blank[:, 1:], ((0, 0), (0, 1))))
 
-    def failing(c: Array, i: int, own: bool, by_blank: Array) -> Array:
-        """q(s, c), where s goes on by blank, by label i and, if that is its own, by label i + 1."""
-        rest = jnp.where(c == three[:, i + 1 : i + 2], after[:, i + 1 : i + 2], 1) if own else 1.0
-        return jnp.where(c == blank, by_blank, jnp.where(c == three[:, i : i + 1], after[:, i : i + 1], rest))
+    by_label, failed = around(move.label, 0), around(move.failing.label, 1)
+
+    def more(c: Array, i: int, of_label: bool, by_blank: Array, failed: Array) -> Array:
+        """q(s, c) − q(s) as Σ_k p_k (q(s, c) − q(s, k)), of a state before label i or, if it is a label, in it."""
+        ways = [
+            (three[:, k : k + 1], by_label[:, k : k + 1], after[:, k : k + 1]) for k in ((i, i + 1) if of_label else (i,))
+        ]
+        if of_label:  # the next label if it is another one
+            ways[1] = ways[1][0], jnp.where(ways[0][0] == ways[1][0], 0, ways[1][1]), ways[1][2]
+        ways.append((blank, move.blank, by_blank))
+        q_c = jnp.ones(c.shape, by_blank.dtype)
+        for k, _, q_k in reversed(ways):  # the first one last: what stays does not go on
+            q_c = jnp.where(c == k, q_k, q_c)
+        return sum(p_k * (q_c - q_k) for _, p_k, q_k in ways) - failed * (1 - q_c)
 
     c = jnp.concatenate([blank, three], axis=1)
     of_heavy = (
-        heavy[0] * failing(c, 0, True, after_blank)
-        + heavy[1] * failing(c, 1, False, after_blank)
-        + heavy[2] * failing(c, 1, True, after_next)
+        heavy[0] * more(c, 0, True, after_blank, failed[:, :1])
+        + heavy[1] * more(c, 1, False, after_blank, at_n(move.failing.blank))
+        + heavy[2] * more(c, 1, True, after_next, failed[:, 1:2])
     )
     index = jnp.arange(states)
     light = States(jnp.where(index == n, 0, mass.blank), jnp.where((index == n) | (index + 1 == n), 0, label)[:, :-1])
     q_now = sum(jnp.sum(x * y, axis=1, keepdims=True) for x, y in zip(mass, before, strict=True))
-    rest = sum(jnp.sum(x, axis=1, keepdims=True) for x in light)
+    of_light = sum(jnp.sum(x * (1 - y), axis=1, keepdims=True) for x, y in zip(light, before, strict=True))
     chance = jnp.exp(_take(z, c) - at.top[:, None]) / at.total[:, None]
     succeeding = 1 - q_now
-    slope = chance * (of_heavy + (rest - q_now)) / succeeding
+    slope = chance * (of_heavy + of_light) / succeeding
 
     to_label = light.blank[:, :-1] + light.label + jnp.where(skips, _scaled.shifted(light.label, 0)[:, :-1], 0)
     to_label *= move.label * (1 - q.label)

@@ -288,7 +288,7 @@ def _transducer_value_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...])
 @jax.custom_jvp
 def _transducer_value_and_shares(
     z: Array, labels: Array, frames: Array, lengths: Array, blank: Array
-) -> tuple[Array, tuple[Array, ...]]:
+) -> tuple[Array, tuple[Array, Array | None, Array]]:
     return _forward(z, labels, frames, lengths, blank, keeping=True)
 
 

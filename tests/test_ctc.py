@@ -368,7 +368,7 @@ def test_hundreds_of_frames_that_are_nearly_sure() -> None:
     losses, gradient = loss_and_gradient(z, paddings[0], y, paddings[1])
     with jax.enable_x64(True):
         want, slope = map(np.asarray, without_rule(jnp.asarray(z, jnp.float64), paddings[0], y, paddings[1]))
-    assert np.all(want < 0.1)
+    assert np.all(want < 0.2)
     np.testing.assert_allclose(losses, want, rtol=1e-6)
     assert np.linalg.norm(gradient - slope) <= 1e-5 * np.linalg.norm(slope)
 
