@@ -202,7 +202,8 @@ def _nodes(z: Array, labels: Array, frames: Array, lengths: Array, blank: Array,
         return _Nodes(*(_grid.diagonals(jnp.where(valid, x / total, 0), 0) for x in (by_blank, by_label, failing)))
 
     kinds = jax.eval_shape(all_of_them)
-    return lax.cond(jnp.any(likely), all_of_them, lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), kinds))
+    none, _ = _rules.alike((jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), kinds), z))
+    return lax.cond(jnp.any(likely), all_of_them, lambda: none)
 
 
 def _classes_that_lead(z: Array, labels: Array, blank: Array) -> tuple[Array, Array]:
