@@ -1,5 +1,7 @@
 """Loss functions for JAX that are right everywhere: pure, jittable, one number an example."""
 
+from __future__ import annotations
+
 from jaxloss._adjusted import (
     logit_adjusted_cross_entropy,
     poly_loss_cross_entropy,

@@ -1,5 +1,7 @@
 """Cross-entropy with its first term adjusted, or its scores by the frequencies of the classes."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

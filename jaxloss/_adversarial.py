@@ -4,6 +4,8 @@ Each is to be minimised by its own network, whatever the paper's players maximis
 critic are in `_penalty`.
 """
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 

@@ -1,5 +1,7 @@
 """Metric learning by classification: a margin between the angles to the classes' centres."""
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any

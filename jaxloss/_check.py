@@ -4,6 +4,8 @@ Values that exist only at run time are marked with `checkify.debug_check`, which
 the step in `checkify.checkify`; but JAX starts a jitted function that has such a mark from Python.
 """
 
+from __future__ import annotations
+
 import math
 import operator
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Contrastive losses: an example is to be more similar to its positives than to the rest of the batch."""
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 

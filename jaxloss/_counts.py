@@ -5,6 +5,8 @@ Stirling's main terms join the others in an entropy ≥ 0, `half_deviance`, so t
 cancel.
 """
 
+from __future__ import annotations
+
 import math
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Cross-entropy: from logits by softmax or sigmoid, and from probabilities."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

@@ -5,6 +5,8 @@ stays, or goes from a blank to the label after it, from a label to the blank aft
 after it. α is the probability mass of the paths to a state, kept as mantissa and exponent (`_scaled.py`).
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any, NamedTuple

@@ -5,6 +5,8 @@ path that ends in a state which is not an end. All probabilities here are sums o
 right in relative terms, however small. The states are those of `_ctc.py`, and their masses α are divided by their sum.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Paths of connectionist temporal classification: the labels that a network says, and where they are in the frames."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

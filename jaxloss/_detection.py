@@ -1,5 +1,7 @@
 """Detection: losses of the overlap of a predicted box and a true one."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

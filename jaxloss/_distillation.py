@@ -1,5 +1,7 @@
 """Distillation: the divergence of two distributions that are both given as logits."""
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 

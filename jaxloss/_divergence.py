@@ -1,5 +1,7 @@
 """Divergences: how far a predicted distribution is from a target, class by class."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

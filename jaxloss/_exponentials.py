@@ -14,6 +14,8 @@ array keeps is corrected for it (`shifted_exp`). The sums take another shift ins
 exactly (`easy_shift`), or the maximum of the classes in the sum, beside whose 1 the errors of the others are small.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,7 @@
 """Focal losses and their kin: cross-entropy weighted by how hard an example is."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

@@ -1,5 +1,7 @@
 """Grids [B, T, U] by their anti-diagonals t + u, along which recursions over two sequences run."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from jaxtyping import Array
 

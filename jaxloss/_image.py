@@ -1,5 +1,7 @@
 """Losses of images and of their features: smoothness, content, style and edges."""
 
+from __future__ import annotations
+
 import functools
 from typing import Any
 

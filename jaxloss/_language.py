@@ -1,5 +1,7 @@
 """The head of a language model and its loss in one: hidden states against a vocabulary, without the logits."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

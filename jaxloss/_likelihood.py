@@ -1,5 +1,7 @@
 """Likelihoods on the line and on the circle: negative log-densities of a target given what a model predicts of it."""
 
+from __future__ import annotations
+
 import math
 
 import jax

@@ -9,6 +9,8 @@ more devices than there are stripes, each device so has its part of every block,
 left over at the end of the stripes is a smaller block of its own: nothing is padded.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Callable

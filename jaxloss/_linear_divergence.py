@@ -5,6 +5,8 @@ pass gives the log-sum-exp of both, and so r = log p − log q of each class; a 
 Σ p r as both sum to 1, and of which no term is negative. It also tells how far from 1 rounding has left their sums.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 

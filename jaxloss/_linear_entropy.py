@@ -4,6 +4,8 @@ Notation as in `_linear`. One class of the highest score, the top, is set apart:
 g = Σ exp(s − m)(m − s) over the others, the entropy is log(1 + r) + g/(1 + r), of which a tiny one keeps its digits.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 

@@ -5,6 +5,8 @@ its logits, its losses and its gradients, from three products of matrices where 
 the gradient of the weight is summed up over the blocks in float32.
 """
 
+from __future__ import annotations
+
 import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple

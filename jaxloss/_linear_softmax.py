@@ -5,6 +5,8 @@ R = Σ exp(s − m) over them, −log p_y = log(1 + R e^(m − s_y)), of which a
 divided over devices, they exchange these numbers, one a token each, and the gradient of the hidden states.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 

@@ -7,6 +7,8 @@ margin lost in rounding is handed on beside it, as a constant.
 Notation and shapes as in `_exponentials`.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any
 

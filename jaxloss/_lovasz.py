@@ -1,5 +1,7 @@
 """Lovász losses: the intersection over union itself, extended from decisions to errors of any size."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 import jax

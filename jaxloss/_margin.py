@@ -1,5 +1,7 @@
 """Margin losses: classifiers by the sign of a score, and by the largest of several."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Any

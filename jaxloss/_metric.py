@@ -1,5 +1,7 @@
 """Metric learning from pairs and triplets of vectors: cosines, contrastive, triplet and ranking losses."""
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any

@@ -1,5 +1,7 @@
 """Metric learning from a batch: each embedding is an anchor, and its labels or its partner say what belongs with it."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,7 @@
 """Softmax losses for labels that may be wrong."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

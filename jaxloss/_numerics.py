@@ -7,6 +7,8 @@ What a loss computes forward is written without a select or a compare where that
 inputs once and sums in the same pass, and otherwise stores the losses first.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any

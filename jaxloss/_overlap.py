@@ -9,6 +9,8 @@ All terms are positive: the losses tend to 0 without cancellation, as 1 − 2 TP
 two logits is rounded, though, and where it is d, e^−d is off by half as many ulp as d is large: no more is asked here.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any

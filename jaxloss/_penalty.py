@@ -1,5 +1,7 @@
 """Penalties on the gradient of a critic, or discriminator, by its input."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any

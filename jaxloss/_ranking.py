@@ -1,5 +1,7 @@
 """Ranking: losses of a list of scores that only look at their order, or at their differences."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Reductions over examples: masked, weighted, and across devices."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

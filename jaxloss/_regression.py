@@ -1,5 +1,7 @@
 """Regression: elementwise losses of the residual r = prediction − target."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 

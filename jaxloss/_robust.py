@@ -1,5 +1,7 @@
 """Robust regression: smooth losses of the residual with a scale of their own."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float

@@ -4,6 +4,8 @@ A loss with a rule of its own is a `jax.custom_vjp` function whose undecorated b
 it; under `autodiff` it runs the body alone, so that JAX differentiates the formula itself.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar

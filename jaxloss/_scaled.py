@@ -4,6 +4,8 @@ A recursion over frames then has products and shifts only, where sums in log spa
 drift. Bit patterns have no derivative: a core that uses these has a rule of its own.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any, NamedTuple
 

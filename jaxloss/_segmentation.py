@@ -1,5 +1,7 @@
 """Segmentation: losses of the overlap of predicted and true regions, in which a small region counts like a large one."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Self-supervision without negatives: two views are to agree, and something else keeps them from being constant."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

@@ -5,6 +5,8 @@ backward pass. That costs a fourth matrix product, and is still the faster form 
 stays in the cache.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -5,6 +5,8 @@ recursion runs over the anti-diagonals i + j, on which all pairs are known at on
 alignments kept as mantissa and exponent (`_scaled.py`).
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any

@@ -4,6 +4,8 @@ Notation as there: s are the scores, m their maximum in the row, e = exp(s − m
 subtraction, lse = m + log Z. Arrays are [..., K], the classes last; a logit of −inf is a class that cannot occur.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any

@@ -5,6 +5,8 @@ terms, which the likelihoods combine into entropies (`half_deviance`), and a sma
 formulas that JAX may differentiate to any order, unless a rule follows.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable
 

@@ -1,5 +1,7 @@
 """Structural similarity of images [..., height, width, channel], at one scale and at several."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,6 +5,8 @@ frame. It starts in (0, 0) and ends with a blank from the last frame. The recurs
 on which all nodes are known at once, with masses kept as mantissa and exponent (`_scaled.py`).
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """Distances of distributions that know how far apart their values are: transport, kernels and energies."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

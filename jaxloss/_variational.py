@@ -1,5 +1,7 @@
 """Variational inference: the evidence lower bound, and the divergence of Gaussians that it charges for."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

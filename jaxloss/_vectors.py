@@ -3,6 +3,8 @@
 Their rules are `jax.custom_jvp`, as those of `_numerics`, with a derivative at the zero vector, which has no direction.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 
