@@ -16,15 +16,22 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _numerics, _rules, _scaled
+from jaxloss import _check, _ctc_failures, _numerics, _rules, _scaled
+from jaxloss._ctc_failures import States
 from jaxloss._scaled import Scaled
 
 
 def ctc_loss(
     logits: Float[ArrayLike, "*batch frames classes"],
-    logit_paddings: Float[ArrayLike, "*batch frames"] | Int[ArrayLike, "*batch frames"] | Bool[ArrayLike, "*batch frames"],
+    logit_paddings: Float[ArrayLike, "*batch frames"]
+    | Int[ArrayLike, "*batch frames"]
+    | Bool[ArrayLike, "*batch frames"]
+    | Int[ArrayLike, "*batch"],
     labels: Int[ArrayLike, "*batch labels"],
-    label_paddings: Float[ArrayLike, "*batch labels"] | Int[ArrayLike, "*batch labels"] | Bool[ArrayLike, "*batch labels"],
+    label_paddings: Float[ArrayLike, "*batch labels"]
+    | Int[ArrayLike, "*batch labels"]
+    | Bool[ArrayLike, "*batch labels"]
+    | Int[ArrayLike, "*batch"],
     *,
     blank_id: int = 0,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -37,15 +44,18 @@ def ctc_loss(
     below e^(−1.8e8), the loss is inf and its derivative 0: `where=jnp.isfinite(losses)` in `jaxloss.mean` leaves it out.
 
     Never negative. In float32 the loss is within 1e-6 of itself, or within 1e-7 a frame where it is less than the frames
-    are many, and the gradient within 1e-5 of its norm. The backward pass keeps one number a frame and state, of 2N + 1
-    states, beside the inputs.
+    are many, and the gradient within 1e-5 of its norm. So they are where the labels are nearly sure: a loss below log 2
+    comes from the probability of failing, within 1e-7 of itself a frame. The backward pass keeps one number a frame and
+    state, of 2N + 1 states, beside the inputs.
 
     Args:
         logits: the score of each class in each frame; a class of −inf cannot occur.
-        logit_paddings: 1 for a frame that is padding, wherever it is, and 0 for the others; no gradient goes to it.
+        logit_paddings: 1 for a frame that is padding, wherever it is, and 0 for the others; or the number of frames of
+            each sequence, as integers. No gradient goes to it.
         labels: class indices, of which some may repeat; out of range, or `blank_id`, and not padding: NaN in loss and
             gradient.
-        label_paddings: 1 for padding, which is to the right of the labels; no gradient goes to it.
+        label_paddings: 1 for padding, which is to the right of the labels; or the number of labels of each sequence, as
+            integers. No gradient goes to it.
         blank_id: the class that stands for no label.
         where: which sequences count.
 
@@ -73,9 +83,15 @@ def ctc_loss(
 
 def ctc_loss_with_forward_probs(
     logits: Float[ArrayLike, "batch frames classes"],
-    logit_paddings: Float[ArrayLike, "batch frames"] | Int[ArrayLike, "batch frames"] | Bool[ArrayLike, "batch frames"],
+    logit_paddings: Float[ArrayLike, "batch frames"]
+    | Int[ArrayLike, "batch frames"]
+    | Bool[ArrayLike, "batch frames"]
+    | Int[ArrayLike, "batch"],
     labels: Int[ArrayLike, "batch labels"],
-    label_paddings: Float[ArrayLike, "batch labels"] | Int[ArrayLike, "batch labels"] | Bool[ArrayLike, "batch labels"],
+    label_paddings: Float[ArrayLike, "batch labels"]
+    | Int[ArrayLike, "batch labels"]
+    | Bool[ArrayLike, "batch labels"]
+    | Int[ArrayLike, "batch"],
     *,
     blank_id: int = 0,
     where: Bool[ArrayLike, "..."] | None = None,
@@ -88,9 +104,9 @@ def ctc_loss_with_forward_probs(
 
     Args:
         logits: the score of each class in each frame.
-        logit_paddings: 1 for a frame that is padding, and 0 for the others.
+        logit_paddings: 1 for a frame that is padding, and 0 for the others; or the number of frames of each sequence.
         labels: class indices.
-        label_paddings: 1 for padding, which is to the right of the labels.
+        label_paddings: 1 for padding, which is to the right of the labels; or the number of labels of each sequence.
         blank_id: the class that stands for no label.
         where: which sequences count. The probabilities of the others are of no account.
 
@@ -136,24 +152,17 @@ def problem(
 ) -> tuple[tuple[Array, ...], tuple[int, ...], Array | None]:
     """The arguments of `_ctc` with one batch axis, the shape of the batch, and the mask."""
     logits, labels = _check.floating("logits", logits), _check.integer("labels", labels)
-    logit_paddings = _check.array("logit_paddings", logit_paddings)
-    label_paddings = _check.array("label_paddings", label_paddings)
     if logits.ndim < 2 or logits.shape[-1] == 0:
         raise ValueError(f"logits must have the axes frames and classes, with a class at least, got shape {logits.shape}")
     *batch, frames, classes = logits.shape
-    if logit_paddings.shape != (*batch, frames):
-        raise ValueError(f"logit_paddings must have the shape {(*batch, frames)}, got {logit_paddings.shape}")
-    if labels.shape != label_paddings.shape:
-        raise ValueError(
-            f"labels and label_paddings must have the same shape, got {labels.shape} and {label_paddings.shape}"
-        )
     if labels.ndim != len(batch) + 1 or labels.shape[:-1] != tuple(batch):
         raise ValueError(f"labels must have the shape {tuple(batch)} and an axis more, as logits have, got {labels.shape}")
-    blank_id = _check.count("blank_id", blank_id, most=classes - 1)
     where = _check.mask(where, tuple(batch), "the sequences")
+    live = _not_padding("logit_paddings", logit_paddings, (*batch, frames), where)
+    counts = _not_padding("label_paddings", label_paddings, labels.shape, where)
+    blank_id = _check.count("blank_id", blank_id, most=classes - 1)
     if frames == 0:  # the loops need one, be it padding
-        logits, logit_paddings = jnp.zeros((*batch, 1, classes), logits.dtype), jnp.ones((*batch, 1))
-    live, counts = logit_paddings == 0, label_paddings == 0
+        logits, live = jnp.zeros((*batch, 1, classes), logits.dtype), jnp.zeros((*batch, 1), bool)
     if where is not None:
         selected = jnp.broadcast_to(where, tuple(batch))[..., None]
         live, counts = live & selected, counts & selected
@@ -162,11 +171,33 @@ def problem(
         lambda: inside | ~counts, f"labels must be from 0 to {classes - 1}, and not the blank, where they are not padding"
     )
     _check.run_time(lambda: counts[..., 1:] <= counts[..., :-1], "label_paddings must be to the right of the labels")
+    _check.run_time(
+        lambda: jnp.any(live, axis=-1) | ~jnp.any(counts, axis=-1),
+        "logit_paddings must leave a frame to a sequence that has labels: 1 is for padding, 0 for frames",
+    )
     invalid = jnp.where(jnp.any(counts & ~inside, axis=-1), jnp.nan, 0).astype(_rules.wide_dtype(logits))
     states = jnp.pad(jnp.where(inside, labels, 0), [(0, 0)] * len(batch) + [(0, 1)], constant_values=blank_id)
     lengths = jnp.sum(counts, axis=-1, dtype=jnp.int32)
     whole = (logits, live, states.astype(jnp.int32), lengths, invalid)
     return tuple(x.reshape(math.prod(batch), *x.shape[len(batch) :]) for x in whole), tuple(batch), where
+
+
+def _not_padding(name: str, paddings: Any, shape: tuple[int, ...], where: Array | None) -> Array:
+    """Where there is no padding, from paddings of `shape`, or from integer lengths, one a sequence."""
+    paddings = _check.array(name, paddings)
+    of = _check.left_out(where)
+    if jnp.issubdtype(paddings.dtype, jnp.integer) and paddings.shape == shape[:-1]:
+        inside = (paddings >= 0) & (paddings <= shape[-1])
+        _check.run_time(lambda: inside | of, f"{name} must be from 0 to {shape[-1]} where they are lengths")
+        return jnp.arange(shape[-1]) < paddings[..., None]
+    if paddings.shape != shape:
+        raise ValueError(
+            f"{name} must have the shape {shape}, or be integer lengths of the shape {shape[:-1]}, got {paddings.shape} "
+            f"of {paddings.dtype}. Lengths n as paddings: jnp.arange({shape[-1]}) >= n[..., None]"
+        )
+    inside = (paddings == 0) | (paddings == 1)
+    _check.run_time(lambda: inside | of[..., None], f"{name} must be 1 for padding and 0 for the others")
+    return paddings == 0
 
 
 # --- The recursion --------------------------------------------------------------------------------------------------
@@ -179,31 +210,25 @@ class _Masses(NamedTuple):
     label: Scaled
 
 
-class _Shares(NamedTuple):
-    """Where the mass of a state came from. They are in [0, 1], and all that the backward pass needs.
-
-    `blank`: of what went to blank n, the share from label n − 1; the others stayed in blank n.
-    `label`: of what went to label n, the share that stayed in it. The others came from blank n or, where a label may
-    follow another at once, from blank n and label n − 1 in the proportion of `blank`.
-    """
-
-    blank: Array
-    label: Array
-
-
 def may_follow(labels: Array) -> Array:
     """Whether label n may follow label n − 1 without a blank between them. The last column of `labels` is the blank."""
     differs = labels[:, 1:-1] != labels[:, :-2]
     return jnp.concatenate([jnp.zeros_like(labels[:, :-1][:, :1], bool), differs], axis=1)
 
 
-def _step(masses: _Masses, frame: tuple[Array, Array], skips: Array) -> tuple[_Masses, _Shares]:
-    """One frame of the recursion. `frame` has the logits of blank [B, 1] and of the labels [B, N], less the maximum."""
+def _step(masses: _Masses, frame: tuple[Array, Array], skips: Array) -> tuple[_Masses, States]:
+    """One frame of the recursion. `frame` has the logits of blank [B, 1] and of the labels [B, N], less the maximum.
+
+    The shares tell where the mass of a state came from. They are in [0, 1], and all that the backward pass needs. Of what
+    went to blank n, the share from label n − 1; the others stayed in blank n. Of what went to label n, the share that
+    stayed in it; the others came from blank n or, where a label may follow another at once, from blank n and label n − 1
+    in the proportion of the share of blank n.
+    """
     to_blank, from_label = _scaled.add(masses.blank, _scaled.after(masses.label))
     sources = _scaled.select(skips, *jax.tree.map(lambda x: x[:, :-1], (to_blank, masses.blank)))
     to_label, stayed = _scaled.add(sources, masses.label)
     after = _Masses(_scaled.times_exp(to_blank, frame[0]), _scaled.times_exp(to_label, frame[1]))
-    return after, _Shares(from_label, stayed)
+    return after, States(from_label, stayed)
 
 
 # --- The loss -------------------------------------------------------------------------------------------------------
@@ -233,14 +258,50 @@ def _scan(logits: Array, live: Array, labels: Array, top: Array) -> tuple[_Masse
 
     def body(masses: _Masses, at: tuple[Array, Array, Array]) -> tuple[_Masses, Any]:
         t, top, live = at
-        z = lax.dynamic_index_in_dim(logits, t, axis=1, keepdims=False)
-        x = _rules.wide(jnp.take_along_axis(z, labels, axis=1)) - top[:, None]
+        x = _of_labels(logits, t, labels) - top[:, None]
         after, shares = _step(masses, (x[:, -1:], x[:, :-1]), skips)
-        stays = _Shares(jnp.zeros_like(shares.blank), jnp.ones_like(shares.label))
+        stays = States(jnp.zeros_like(shares.blank), jnp.ones_like(shares.label))
         after, shares = _scaled.select(live[:, None], (after, shares), (masses, stays))
         return after, (after, shares)
 
     return lax.scan(body, start, (frames, top.T, live.T))
+
+
+def _of_labels(logits: Array, t: Array, labels: Array) -> Array:
+    """The logits of the labels and of blank in frame t, [B, N + 1]."""
+    z = lax.dynamic_index_in_dim(logits, t, axis=1, keepdims=False)
+    return _rules.wide(jnp.take_along_axis(z, labels, axis=1))
+
+
+def _row(logits: Array, t: Array) -> Array:
+    return _rules.wide(lax.dynamic_index_in_dim(logits, t, axis=1, keepdims=False))
+
+
+def _failures(
+    logits: Array, live: Array, labels: Array, lengths: Array, top: Array, likely: Array, kept: States | None
+) -> tuple[Array, States | None]:
+    """The loss from the probability of failing; and `kept`, where `likely`, with the masses before each frame in it.
+
+    Where no sequence of the batch is likely, the loop ends at once.
+    """
+    skips = may_follow(labels)
+
+    def body(t: Array, carry: Any) -> Any:
+        mass, failed, kept = carry
+        if kept is not None:
+            kept = jax.tree.map(lambda x, a: x.at[t].set(jnp.where(likely[:, None], a, x[t])), kept, mass)
+        row = _row(logits, t)
+        sums = _ctc_failures.sums(row, top[:, t], labels)
+        move = _ctc_failures.moves(jnp.take_along_axis(row, labels, axis=1), sums, labels, lengths, skips)
+        after, share = _ctc_failures.forward(mass, move, skips)
+        failed = failed.at[:, t].set(jnp.where(live[:, t], share, 0))
+        return _scaled.select(live[:, t, None], after, mass), failed, kept
+
+    carry = _rules.alike((_ctc_failures.start(labels, top.dtype), jnp.zeros_like(top), kept, top, live, likely))[:3]
+    last, failed, kept = lax.fori_loop(0, jnp.where(jnp.any(likely), logits.shape[1], 0), body, carry)
+    ends = _ctc_failures.ends(lengths, last)
+    outside = sum(jnp.sum(jnp.where(end, 0, x), axis=1) for end, x in zip(ends, last, strict=True))
+    return _sum_of_frames(-jnp.log1p(-failed)) - jnp.log1p(-jnp.minimum(outside, 1)), kept
 
 
 def _total(masses: _Masses, lengths: Array, log_sums: Array) -> tuple[Array, Array]:
@@ -263,9 +324,23 @@ def _sum_of_frames(x: Array) -> Array:
 
 @jax.custom_jvp
 def _ctc_value(logits: Array, live: Array, labels: Array, lengths: Array) -> Array:
+    return _value_and_kept(logits, live, labels, lengths, keeping=False)[0]
+
+
+def _value_and_kept(logits: Array, live: Array, labels: Array, lengths: Array, *, keeping: bool) -> tuple[Array, Any]:
+    """The loss and what its slope needs of the recursions.
+
+    That is the shares or, where the loss is below log 2, as `likely` says, the masses before each frame. Where no sequence
+    of the batch is likely, the second recursion does not run.
+    """
     top, log_sums = _normalisers(logits, live)
-    masses, _ = _scan(logits, live, labels, top)
-    return _total(masses, lengths, log_sums)[0]
+    masses, (_, shares) = _scan(logits, live, labels, top)
+    loss, ended = _total(masses, lengths, log_sums)
+    likely = loss < math.log(2)
+
+    small, kept = _failures(logits, live, labels, lengths, top, likely, shares if keeping else None)
+    loss = jnp.where(likely, small, loss)
+    return loss, (top, log_sums, kept, ended, likely.astype(loss.dtype))
 
 
 # Bit patterns have no derivative, so that JAX's own are taken of the recursion in log space. It serves `autodiff` and
@@ -279,10 +354,7 @@ def _ctc_value_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tup
 
 @jax.custom_jvp
 def _ctc_value_and_shares(logits: Array, live: Array, labels: Array, lengths: Array) -> tuple[Array, Any]:
-    top, log_sums = _normalisers(logits, live)
-    masses, (_, shares) = _scan(logits, live, labels, top)
-    loss, ended = _total(masses, lengths, log_sums)
-    return loss, (top + log_sums, shares, ended)
+    return _value_and_kept(logits, live, labels, lengths, keeping=True)
 
 
 # What is kept for `_ctc_slope` has no tangent: that function has one of its own, from the logits.
@@ -298,33 +370,60 @@ def _ctc_slope(cotangent: Array, logits: Array, live: Array, labels: Array, leng
     """The cotangent of the logits: that of the loss times (probability − occupancy), frame by frame, from the last.
 
     The occupancy of a class is the posterior probability that the path is in one of its states. It is carried backward
-    along the shares: products and sums of numbers in [0, 1], where α and β would have a logarithm each.
+    along the shares: products and sums of numbers in [0, 1], where α and β would have a logarithm each. Where the labels
+    are likely, the probability of failing from each state is carried in the place of the occupancy of each state.
     """
-    log_sums, shares, ended = kept
-    skips = may_follow(labels)
-    z = _rules.wide(logits)
+    top, log_sums, kept, ended, likely = kept
+    skips, likely = may_follow(labels), likely[:, None] > 0
     scale = jnp.where(live, cotangent[:, None], 0)
-    probabilities = jnp.where(live[..., None], jnp.exp(z - log_sums[..., None]), 0)
-    slope = scale[..., None] * probabilities
+    probabilities = jnp.exp((_rules.wide(logits) - top[..., None]) - log_sums[..., None])
+    slope = scale[..., None] * jnp.where(live[..., None], probabilities, 0)
 
-    def body(carry: Any, at: Any) -> tuple[Any, None]:
-        slope, blank, label = carry
-        t, scale, shares = at
-        occupied = jnp.concatenate([label, jnp.sum(blank, axis=1, keepdims=True)], axis=1)
-        slope = jax.vmap(lambda row, k, x: row.at[t, k].add(-x))(slope, labels, scale[:, None] * occupied)
-        left = label * (1 - shares.label)
-        to_label = jnp.where(skips, left * shares.blank[:, :-1], 0)
-        from_blank = blank * shares.blank
-        previous = label * shares.label + from_blank[:, 1:] + jnp.pad(to_label[:, 1:], ((0, 0), (0, 1)))
-        blank = (blank - from_blank) + jnp.pad(left - to_label, ((0, 0), (0, 1)))
-        return (slope, blank, previous), None
+    def at(kept: States, t: Any) -> States:
+        return jax.tree.map(lambda x: x[t], kept)
 
-    states = jnp.arange(labels.shape[1])
-    last = jnp.where(states == lengths[:, None], 1 - ended[:, None], 0)
-    last_label = jnp.where(states[1:] == lengths[:, None], ended[:, None], 0)
-    frames = jnp.arange(logits.shape[1])
-    (slope, _, _), _ = lax.scan(body, (slope, last, last_label), (frames, scale.T, shares), reverse=True)
-    return slope.astype(logits.dtype)
+    def less_occupied(slope: Array, t: Array, scale: Array, occupied: Array) -> Array:
+        return jax.vmap(lambda row, k, x: row.at[t, k].add(-x))(slope, labels, scale[:, None] * occupied)
+
+    def occupied_and_before(states: States, kept: States) -> tuple[Array, States]:
+        occupied = jnp.concatenate([states.label, jnp.sum(states.blank, axis=1, keepdims=True)], axis=1)
+        return occupied, _occupied_before(states, kept, skips)
+
+    def by_shares(i: Array, carry: Any) -> Any:
+        slope, states = carry
+        t = frames - 1 - i
+        occupied, before = occupied_and_before(states, at(kept, t))
+        return less_occupied(slope, t, scale[:, t], occupied), before
+
+    def by_either(i: Array, carry: Any) -> Any:
+        slope, states = carry
+        t = frames - 1 - i
+        row, mass, present = _row(logits, t), at(kept, t), live[:, t, None]
+        sums = _ctc_failures.sums(row, top[:, t], labels)
+        move = _ctc_failures.moves(jnp.take_along_axis(row, labels, axis=1), sums, labels, lengths, skips)
+        failing = _scaled.select(present, _ctc_failures.backward(states, move, skips), states)
+        exact = _ctc_failures.slopes(mass, states, failing, move, row, sums, labels, lengths, skips)
+        classes = jnp.where(likely & present, exact.classes, row.shape[1])  # out of range: dropped
+        slopes = scale[:, t, None] * exact.slopes
+        slope = jax.vmap(lambda s, k, x: s.at[t, k].set(x, mode="drop"))(slope, classes, slopes)
+        occupied, before = _scaled.select(likely, (exact.occupied, failing), occupied_and_before(states, mass))
+        return less_occupied(slope, t, scale[:, t], occupied), before
+
+    # One of the two loops ends at once.
+    frames = logits.shape[1]
+    last = _ctc_failures.last(_ctc_failures.ends(lengths, at(kept, 0)), ended, likely)
+    count = jnp.where(jnp.any(likely), frames, 0)
+    carry = lax.fori_loop(0, frames - count, by_shares, (slope, last))
+    return lax.fori_loop(0, count, by_either, carry)[0].astype(logits.dtype)
+
+
+def _occupied_before(occupied: States, shares: States, skips: Array) -> States:
+    """The occupancies of the frame before, along the shares."""
+    left = occupied.label * (1 - shares.label)
+    to_label = jnp.where(skips, left * shares.blank[:, :-1], 0)
+    from_blank = occupied.blank * shares.blank
+    label = occupied.label * shares.label + from_blank[:, 1:] + jnp.pad(to_label[:, 1:], ((0, 0), (0, 1)))
+    return States((occupied.blank - from_blank) + jnp.pad(left - to_label, ((0, 0), (0, 1))), label)
 
 
 @_ctc_slope.defjvp

@@ -14,7 +14,10 @@ from jaxloss import _ctc, _rules, _scaled
 
 def ctc_greedy_decode(
     logits: Float[ArrayLike, "*batch frames classes"],
-    logit_paddings: Float[ArrayLike, "*batch frames"] | Int[ArrayLike, "*batch frames"] | Bool[ArrayLike, "*batch frames"],
+    logit_paddings: Float[ArrayLike, "*batch frames"]
+    | Int[ArrayLike, "*batch frames"]
+    | Bool[ArrayLike, "*batch frames"]
+    | Int[ArrayLike, "*batch"],
     *,
     blank_id: int = 0,
 ) -> tuple[Int[Array, "*batch frames"], Bool[Array, "*batch frames"]]:
@@ -22,7 +25,7 @@ def ctc_greedy_decode(
 
     Args:
         logits: the score of each class in each frame.
-        logit_paddings: 1 for a frame that is padding, and 0 for the others.
+        logit_paddings: 1 for a frame that is padding, and 0 for the others; or the number of frames of each sequence.
         blank_id: the class that stands for no label.
 
     Returns:
@@ -60,9 +63,15 @@ def ctc_greedy_decode(
 
 def ctc_forced_alignment(
     logits: Float[ArrayLike, "*batch frames classes"],
-    logit_paddings: Float[ArrayLike, "*batch frames"] | Int[ArrayLike, "*batch frames"] | Bool[ArrayLike, "*batch frames"],
+    logit_paddings: Float[ArrayLike, "*batch frames"]
+    | Int[ArrayLike, "*batch frames"]
+    | Bool[ArrayLike, "*batch frames"]
+    | Int[ArrayLike, "*batch"],
     labels: Int[ArrayLike, "*batch labels"],
-    label_paddings: Float[ArrayLike, "*batch labels"] | Int[ArrayLike, "*batch labels"] | Bool[ArrayLike, "*batch labels"],
+    label_paddings: Float[ArrayLike, "*batch labels"]
+    | Int[ArrayLike, "*batch labels"]
+    | Bool[ArrayLike, "*batch labels"]
+    | Int[ArrayLike, "*batch"],
     *,
     blank_id: int = 0,
 ) -> Int[Array, "*batch frames"]:
@@ -72,9 +81,9 @@ def ctc_forced_alignment(
 
     Args:
         logits: the score of each class in each frame.
-        logit_paddings: 1 for a frame that is padding, and 0 for the others.
+        logit_paddings: 1 for a frame that is padding, and 0 for the others; or the number of frames of each sequence.
         labels: class indices.
-        label_paddings: 1 for padding, which is to the right of the labels.
+        label_paddings: 1 for padding, which is to the right of the labels; or the number of labels of each sequence.
         blank_id: the class that stands for no label.
 
     Returns:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +35,9 @@ def transducer_loss(
     probability that the path leaves (t, u) by k, with n_tu that of being there at all; 0 outside the lengths. Where there
     is no path (no frames but labels, logits of −inf), the loss is inf and its derivative 0.
 
-    In float32 the loss is within 1e-6 of itself, or within 1e-7 a step where it is less than the steps are many. The
-    backward pass keeps two numbers a node beside the inputs.
+    In float32 the loss is within 1e-6 of itself, or within 1e-7 a step where it is less than the steps are many, and the
+    gradient within 1e-5 of its norm. So they are where the labels are nearly sure: a loss below log 2 comes from the
+    probability of failing, within 1e-7 of itself a step. The backward pass keeps two numbers a node beside the inputs.
 
     Args:
         logits: the score z_tuk of each class in frame t after u labels; a class of −inf cannot occur.
@@ -120,8 +121,14 @@ def _at_end(d: Array, frames: Array, lengths: Array, states: int) -> Array:
     return (d == frames - 1 + lengths)[:, None] & (jnp.arange(states) == lengths[:, None])
 
 
-def _forward(z: Array, labels: Array, frames: Array, lengths: Array, blank: Array) -> tuple[Array, Array, Array]:
-    """The loss, the log-sum-exps, and of the mass that comes to each node of a diagonal, the share that a label brings."""
+def _forward(
+    z: Array, labels: Array, frames: Array, lengths: Array, blank: Array, *, keeping: bool
+) -> tuple[Array, tuple[Array, Array | None, Array]]:
+    """The loss, and what its slope needs: the log-sum-exps, one number a node by diagonals, and one a sequence.
+
+    The one of a node is the share that a label brings of the mass that comes to it, and the one of a sequence 0. Where the
+    loss is below log 2, they are the mass that comes to the node, and 1 − Q of `_failures`.
+    """
     of_blank, of_label, lse = _log_probs(z, labels, frames, lengths, blank)
     depth, batch, states = of_blank.shape
     none = _scaled.zeros((batch, states), lse.dtype)
@@ -144,12 +151,131 @@ def _forward(z: Array, labels: Array, frames: Array, lengths: Array, blank: Arra
     at_length = jax.tree.map(lambda x: jnp.take_along_axis(x, lengths[:, None], axis=1)[:, 0], end)
     # Below 0 there is rounding alone.
     loss = jnp.maximum(-_scaled.log(at_length), 0)
-    return jnp.where(jnp.any(jnp.isnan(lse), axis=(1, 2)), jnp.nan, loss), lse, shares
+    loss = jnp.where(jnp.any(jnp.isnan(lse), axis=(1, 2)), jnp.nan, loss)
+    # Where a label is the blank, a class does not decide the next node.
+    ambiguous = jnp.any((labels == blank) & (jnp.arange(states - 1) < lengths[:, None]), axis=1)
+    likely = (loss < math.log(2)) & ~ambiguous
+    q, kept = _failures(z, labels, frames, lengths, blank, likely, shares if keeping else None)
+    return jnp.where(likely, -jnp.log1p(-q), loss), (lse, kept, jnp.where(likely, 1 - q, 0))
+
+
+# --- Where the labels are likely ------------------------------------------------------------------------------------
+# The loss is then −log(1 − Q), with Q the probability of failing: 1 − Q has lost Q to rounding. Whatever is neither blank
+# nor the next label has failed, and the node decides where these two lead: Q is a sum of what is not negative.
+
+
+class _Nodes(NamedTuple):
+    """The probabilities of each node by diagonals, [T + U, B, U + 1], 0 outside the lengths.
+
+    They are those of blank and of the next label, where these lead on, and of all other classes.
+    """
+
+    blank: Array
+    label: Array
+    failing: Array
+
+
+def _lead_on(d: Array, frames: Array, lengths: Array, states: int) -> tuple[Array, Array]:
+    """Whether blank leads to a node or to the end, and whether a label does, from the nodes of diagonal d, [B, U + 1]."""
+    u = jnp.arange(states)
+    return (d - u < frames[:, None] - 1) | (u == lengths[:, None]), u < lengths[:, None]
+
+
+def _nodes(z: Array, labels: Array, frames: Array, lengths: Array, blank: Array, likely: Array) -> _Nodes:
+    """The probabilities of the nodes, if any sequence is likely."""
+
+    def all_of_them() -> _Nodes:
+        valid = _valid(z, frames, lengths)
+        wide = jnp.where(valid[..., None], _rules.wide(z), 0)
+        top = jnp.max(wide, axis=-1)
+        top = jnp.where(top == -jnp.inf, 0, top)
+        t, u = jnp.arange(z.shape[1])[:, None], jnp.arange(z.shape[2])
+        leads = (t + 1 < frames[:, None, None]) | (u == lengths[:, None, None]), u < lengths[:, None, None]
+        is_blank, is_label = _classes_that_lead(z, labels, blank)
+        on = (is_blank & leads[0][..., None]) | (is_label & leads[1][..., None])
+        failing = jnp.sum(jnp.where(on, 0, jnp.exp(wide - top[..., None])), axis=-1)
+        by_blank = jnp.take_along_axis(wide, blank.reshape(1, 1, 1, 1), axis=3)[..., 0]
+        by_label = jnp.take_along_axis(wide, jnp.pad(labels, ((0, 0), (0, 1)))[:, None, :, None], axis=3)[..., 0]
+        by_blank, by_label = (jnp.where(on, jnp.exp(x - top), 0) for on, x in zip(leads, (by_blank, by_label), strict=True))
+        total = failing + by_blank + by_label
+        dead = ~(total > 0)  # no class can occur: all paths through the node fail
+        total, failing = jnp.where(dead, 1, total), jnp.where(dead, 1, failing)
+        return _Nodes(*(_grid.diagonals(jnp.where(valid, x / total, 0), 0) for x in (by_blank, by_label, failing)))
+
+    kinds = jax.eval_shape(all_of_them)
+    none, _ = _rules.alike((jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), kinds), z))
+    return lax.cond(jnp.any(likely), all_of_them, lambda: none)
+
+
+def _classes_that_lead(z: Array, labels: Array, blank: Array) -> tuple[Array, Array]:
+    """Whether a class is blank, and whether it is the next label."""
+    classes = jnp.arange(z.shape[-1])
+    next_label = jnp.pad(labels, ((0, 0), (0, 1)), constant_values=-1)[:, None, :, None]
+    return classes == blank, classes == next_label
+
+
+def _failures(
+    z: Array, labels: Array, frames: Array, lengths: Array, blank: Array, likely: Array, kept: Array | None
+) -> tuple[Array, Array | None]:
+    """The probability of failing; and `kept`, where `likely`, with the mass that comes to each node in it.
+
+    Where no sequence of the batch is likely, the loop ends at once.
+    """
+    nodes = _nodes(z, labels, frames, lengths, blank, likely)
+    depth, batch, states = nodes.blank.shape
+
+    def body(d: Array, carry: Any) -> Any:
+        mass, failed, kept = carry
+        if kept is not None:
+            kept = kept.at[d].set(jnp.where(likely[:, None], mass, kept[d]))
+        failed = failed.at[d].set(jnp.sum(mass * nodes.failing[d], axis=1))
+        return mass * nodes.blank[d] + _scaled.shifted((mass * nodes.label[d])[:, :-1], 0), failed, kept
+
+    start = jnp.zeros((batch, states), nodes.blank.dtype).at[:, 0].set(1)
+    carry = _rules.alike((start, jnp.zeros((depth, batch), start.dtype), kept, nodes, likely))[:3]
+    _, failed, kept = lax.fori_loop(0, jnp.where(jnp.any(likely), depth, 0), body, carry)
+    return jnp.sum(failed, axis=0), kept
+
+
+class _Factors(NamedTuple):
+    """By diagonals, what multiplies the probabilities of a node: that of blank, of the next label, and of other classes."""
+
+    blank: Array
+    label: Array
+    others: Array
+
+
+def _with_failures(
+    factors: _Factors, nodes: _Nodes, mass: Array, succeeding: Array, frames: Array, lengths: Array
+) -> _Factors:
+    """The factors with those of the likely sequences in them: mass (q of where the class leads − q) / (1 − Q).
+
+    q is the probability of failing from a node, and 1 of a class that fails.
+    """
+    depth, batch, states = mass.shape
+    likely = succeeding > 0
+    scale = 1 / jnp.where(likely, succeeding, 1)[:, None]
+
+    def body(i: Array, carry: Any) -> Any:
+        q, factors = carry
+        d = depth - 1 - i
+        by_blank, by_label = _lead_on(d, frames, lengths, states)
+        after_blank = jnp.where(by_blank, jnp.where(_at_end(d, frames, lengths, states), 0, q), 1)
+        after_label = jnp.where(by_label, jnp.pad(q[:, 1:], ((0, 0), (0, 1))), 1)
+        q = nodes.failing[d] + nodes.blank[d] * after_blank + nodes.label[d] * after_label
+        here = _Factors(*(scale * mass[d] * x for x in (after_blank - q, after_label - q, 1 - q)))
+        return q, jax.tree.map(lambda x, y: x.at[d].set(jnp.where(likely[:, None], y, x[d])), factors, here)
+
+    start = _rules.alike((jnp.zeros((batch, states), mass.dtype), factors, nodes, succeeding))[:2]
+    return lax.fori_loop(0, jnp.where(jnp.any(likely), depth, 0), body, start)[1]
+
+
+# --- The loss -------------------------------------------------------------------------------------------------------
 
 
 @jax.custom_jvp
 def _transducer_value(z: Array, labels: Array, frames: Array, lengths: Array, blank: Array) -> Array:
-    return _forward(z, labels, frames, lengths, blank)[0]
+    return _forward(z, labels, frames, lengths, blank, keeping=False)[0]
 
 
 # Bit patterns have no derivative, so that JAX's own are taken of the recursion in log space. It serves `autodiff` and
@@ -164,9 +290,8 @@ def _transducer_value_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...])
 @jax.custom_jvp
 def _transducer_value_and_shares(
     z: Array, labels: Array, frames: Array, lengths: Array, blank: Array
-) -> tuple[Array, tuple[Array, Array]]:
-    loss, *kept = _forward(z, labels, frames, lengths, blank)
-    return loss, (kept[0], kept[1])
+) -> tuple[Array, tuple[Array, Array | None, Array]]:
+    return _forward(z, labels, frames, lengths, blank, keeping=True)
 
 
 # What is kept for `_transducer_slope` has no tangent: that function has one of its own, from the logits.
@@ -185,8 +310,9 @@ def _transducer_slope(
 
     It is carried backward along the shares, by products and sums of numbers in [0, 1].
     """
-    lse, shares = kept
+    lse, shares, succeeding = kept
     depth, batch, states = shares.shape
+    likely = succeeding > 0
 
     def body(arrived: Array, at: Any) -> tuple[Array, tuple[Array, Array]]:
         d, share = at
@@ -196,13 +322,17 @@ def _transducer_slope(
 
     nothing, _ = _rules.alike((jnp.zeros((batch, states), shares.dtype), shares))
     _, (onward, spoken) = lax.scan(body, nothing, (jnp.arange(depth), shares), reverse=True)
-    onward = _grid.from_diagonals(onward)
-    spoken = _grid.from_diagonals(jnp.pad(spoken, ((0, 0), (0, 0), (0, 1))))
-    classes = jnp.arange(z.shape[-1])
-    next_label = jnp.pad(labels, ((0, 0), (0, 1)), constant_values=-1)[:, None, :, None]
+    spoken = jnp.pad(spoken, ((0, 0), (0, 0), (0, 1)))
+    nodes = _nodes(z, labels, frames, lengths, blank, likely)
+    visits = onward + spoken
+    factors = _with_failures(_Factors(visits, visits, visits), nodes, shares, succeeding, frames, lengths)
+    factors = jax.tree.map(lambda x: _grid.from_diagonals(x)[..., None], factors)
+    onward, spoken = (_grid.from_diagonals(jnp.where(likely[:, None], 0, x))[..., None] for x in (onward, spoken))
+    is_blank, is_label = _classes_that_lead(z, labels, blank)
     probabilities = jnp.exp(_rules.wide(z) - lse[..., None])
-    left = jnp.where(classes == blank, onward[..., None], 0) + jnp.where(classes == next_label, spoken[..., None], 0)
-    slope = cotangent[:, None, None, None] * ((onward + spoken)[..., None] * probabilities - left)
+    left = jnp.where(is_blank, onward, 0) + jnp.where(is_label, spoken, 0)
+    factor = jnp.where(is_blank, factors.blank, jnp.where(is_label, factors.label, factors.others))
+    slope = cotangent[:, None, None, None] * (factor * probabilities - left)
     return jnp.where(_valid(z, frames, lengths)[..., None], slope, 0).astype(z.dtype)
 
 

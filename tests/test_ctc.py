@@ -6,6 +6,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import optax
 import pytest
@@ -282,3 +283,143 @@ def test_blank_id_is_checked(blank: Any) -> None:
         else:
             with pytest.raises(TypeError, match=f"blank_id must be an integer known at trace time, got {blank}"):
                 loss(blank)
+
+
+def exactly(z: Any, y: tuple[int, ...]) -> tuple[float, np.ndarray]:
+    """Loss and gradient by enumeration, in numbers of 100 digits."""
+    with mpmath.workdps(100):
+        p = [[mpmath.exp(float(x)) for x in row] for row in z]
+        p = [[x / mpmath.fsum(row) for x in row] for row in p]
+        occupied = np.full(np.shape(z), mpmath.mpf(0))
+        total = mpmath.mpf(0)
+        for path in itertools.product(range(len(p[0])), repeat=len(p)):
+            if collapsed(path, 0) == y:
+                mass = mpmath.fprod(p[t][k] for t, k in enumerate(path))
+                total += mass
+                occupied[np.arange(len(p)), path] += mass
+        return float(-mpmath.log(total)), (np.array(p) - occupied / total).astype(float)
+
+
+def nearly_sure(path: list[int], classes: int, gap: float, noise: float = 0.0) -> np.ndarray:
+    z = noise * np.random.default_rng(len(path)).normal(size=(len(path), classes))
+    z[np.arange(len(path)), path] += gap
+    return z.astype(np.float32)
+
+
+@pytest.mark.parametrize("gap", [2, 4, 8, 12, 30, 80])
+@pytest.mark.parametrize(
+    ("path", "y", "classes"),
+    [
+        ([1, 1], (1,), 2),
+        ([0, 1, 2, 0], (1, 2), 3),
+        ([1, 0, 2, 2, 3, 0], (1, 2, 3), 4),
+        ([1, 0, 1, 2, 1], (1, 1, 2, 1), 3),
+        ([0, 0, 0], (), 3),
+    ],
+)
+def test_labels_that_are_nearly_sure(path: list[int], y: tuple[int, ...], classes: int, gap: float) -> None:
+    """The loss is right in relative terms, and the gradient in its norm, where the probability of the labels rounds to 1."""
+    for noise in (0.0, 1.0):
+        z = nearly_sure(path, classes, gap, noise)
+        want, slope = exactly(z, y)
+        losses, gradient = loss_and_gradient(
+            z[None], np.zeros((1, len(z)), bool), np.array([y], int), np.zeros((1, len(y)), bool)
+        )
+        flushed = 128 * 2.0**-126
+        np.testing.assert_allclose(losses[0], want, rtol=3e-7 * len(path), atol=flushed)
+        assert np.linalg.norm(gradient[0].astype(float) - slope) <= 1e-5 * np.linalg.norm(slope) + flushed
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_frames_of_two_classes_that_are_nearly_sure(seed: int) -> None:
+    """Where blank or the label, and where the label before or the next one, are alike: mass is in several states."""
+    rng = np.random.default_rng(seed)
+    y = [(1,), (1, 2), (1, 1), (2, 1, 2)][seed % 4]
+    accepted = [path for path in itertools.product(range(3), repeat=5) if collapsed(path, 0) == y]
+    z = rng.normal(size=(5, 3))
+    path, other = (accepted[i] for i in rng.integers(len(accepted), size=2))
+    z[np.arange(5), path] += 25
+    z[2, other[2]] = z[2, path[2]]
+    z = z.astype(np.float32)
+    want, slope = exactly(z, y)
+    losses, gradient = loss_and_gradient(z[None], np.zeros((1, 5), bool), np.array([y]), np.zeros((1, len(y)), bool))
+    np.testing.assert_allclose(losses[0], want, rtol=2e-6)
+    assert np.linalg.norm(gradient[0].astype(float) - slope) <= 1e-5 * np.linalg.norm(slope)
+
+
+def test_sure_and_unsure_sequences_of_one_batch_with_padding() -> None:
+    """Each has its own recursion; padding within the frames and after the labels, and a class of −inf."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(3, 7, 4)).astype(np.float32)
+    z[0, [0, 1, 3, 4, 5], [1, 0, 2, 2, 0]] += 18
+    z[2, np.arange(7), [3, 3, 0, 3, 1, 0, 0]] += 9
+    z[2, 4, 2] = -np.inf
+    paddings = np.zeros((3, 7), bool)
+    paddings[0, [2, 6]] = paddings[1, 5] = True
+    labels, lengths = np.array([[1, 2, 0], [2, 1, 3], [3, 3, 1]]), np.array([2, 3, 3])
+    losses, gradient = loss_and_gradient(z, paddings, labels, np.arange(3) >= lengths[:, None])
+    assert np.all(np.asarray(losses < np.log(2)) == [True, False, True])
+    for b in range(3):
+        want, slope = exactly(z[b, ~paddings[b]], tuple(labels[b, : lengths[b]]))
+        np.testing.assert_allclose(losses[b], want, rtol=2e-6)
+        assert np.linalg.norm(gradient[b, ~paddings[b]].astype(float) - slope) <= 1e-5 * np.linalg.norm(slope)
+        assert np.all(gradient[b, paddings[b]] == 0)
+
+
+def test_hundreds_of_frames_that_are_nearly_sure() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(1, 20, size=(2, 60))
+    path = np.repeat(np.stack([y, np.zeros_like(y)], axis=-1).reshape(2, -1), 4, axis=1)
+    z = (rng.normal(size=(2, 480, 20)) + 12 * np.eye(20)[path]).astype(np.float32)
+    paddings = np.zeros((2, 480), bool), np.zeros((2, 60), bool)
+    losses, gradient = loss_and_gradient(z, paddings[0], y, paddings[1])
+    with jax.enable_x64(True):
+        want, slope = map(np.asarray, without_rule(jnp.asarray(z, jnp.float64), paddings[0], y, paddings[1]))
+    assert np.all(want < 0.2)
+    np.testing.assert_allclose(losses, want, rtol=1e-6)
+    assert np.linalg.norm(gradient - slope) <= 1e-5 * np.linalg.norm(slope)
+
+
+def test_lengths_in_the_place_of_paddings() -> None:
+    z, paddings, y, label_paddings = problem(2, 3, 12, 4, 5)
+    lengths = np.sum(~paddings, axis=1), np.sum(~label_paddings, axis=1)
+    want = loss_and_gradient(z, paddings, y, label_paddings)
+    chex.assert_trees_all_equal(loss_and_gradient(z, lengths[0], y, lengths[1]), want)
+    chex.assert_trees_all_equal(loss_and_gradient(z, paddings, y, lengths[1].astype(np.int8)), want)
+    assert jaxloss.ctc_loss(z[0], 12, y[0], 4) == jaxloss.ctc_loss(z[0], np.zeros(12), y[0], np.zeros(4))
+    for decode in (
+        lambda *paddings: jaxloss.ctc_forced_alignment(z, paddings[0], y, paddings[1]),
+        lambda *paddings: jaxloss.ctc_greedy_decode(z, paddings[0]),
+        lambda *paddings: jaxloss.ctc_loss_with_forward_probs(z, paddings[0], y, paddings[1]),
+    ):
+        chex.assert_trees_all_equal(decode(*lengths), decode(paddings, label_paddings))
+
+
+def test_paddings_that_are_neither_are_told_what_to_be() -> None:
+    z, y = jnp.zeros((2, 6, 3)), jnp.ones((2, 2), int)
+    with pytest.raises(
+        ValueError, match=r"logit_paddings must have the shape \(2, 6\), or be integer lengths of the shape \(2,\)"
+    ):
+        jaxloss.ctc_loss(z, jnp.array([6.0, 5.0]), y, jnp.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"Lengths n as paddings: jnp.arange\(2\) >= n\[..., None\]"):
+        jaxloss.ctc_loss(z, jnp.zeros((2, 6)), y, jnp.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("paddings", "message"),
+    [
+        ((jnp.ones((2, 6)), jnp.zeros((2, 2))), "logit_paddings must leave a frame to a sequence that has labels"),
+        ((jnp.full((2, 6), 2.0), jnp.zeros((2, 2))), "logit_paddings must be 1 for padding and 0 for the others"),
+        ((jnp.zeros((2, 6)), jnp.array([[1, 0], [0, 0]])), "label_paddings must be to the right of the labels"),
+        ((jnp.array([7, 6]), jnp.zeros((2, 2))), "logit_paddings must be from 0 to 6 where they are lengths"),
+        ((jnp.array([6, 6]), jnp.array([-1, 2])), "label_paddings must be from 0 to 2 where they are lengths"),
+    ],
+)
+def test_paddings_upside_down_speak_where_values_are_checked(paddings: Any, message: str) -> None:
+    def loss(paddings: Any, where: Any) -> Any:
+        return jaxloss.ctc_loss(jnp.zeros((2, 6, 3)), paddings[0], jnp.ones((2, 2), int), paddings[1], where=where)
+
+    error, _ = checkify.checkify(jax.jit(loss))(paddings, None)
+    with pytest.raises(checkify.JaxRuntimeError, match=message):
+        error.throw()
+    checkify.checkify(jax.jit(loss))(paddings, jnp.zeros(2, bool))[0].throw()

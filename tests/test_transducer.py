@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 
@@ -172,3 +173,51 @@ def test_a_cost_beyond_the_range_has_no_gradient() -> None:
     loss, slope = jax.value_and_grad(lambda x: jaxloss.soft_dtw_loss(x, jnp.zeros((2, 1)), gamma=1e-3))(x)
     assert loss == np.inf
     assert np.all(slope == 0)
+
+
+def exactly(z: np.ndarray, y: list[int]) -> tuple[float, np.ndarray]:
+    """The transducer's loss and gradient by enumeration, in numbers of 100 digits."""
+    with mpmath.workdps(100):
+        p = np.vectorize(lambda x: mpmath.exp(float(x)), otypes=[object])(z)
+        p /= np.sum(p, axis=-1, keepdims=True)
+        slope, total = np.full(z.shape, mpmath.mpf(0)), mpmath.mpf(0)
+        for path in transducer_paths(len(z), len(y)):
+            mass = mpmath.fprod(p[t, u, y[u] if said else 0] for t, u, said in path)
+            total += mass
+            for t, u, said in path:
+                slope[t, u] += mass * p[t, u]
+                slope[t, u, y[u] if said else 0] -= mass
+        return float(-mpmath.log(total)), (slope / total).astype(float)
+
+
+@pytest.mark.parametrize("gap", [2, 4, 8, 12, 30, 80])
+def test_transducer_of_labels_that_are_nearly_sure(gap: float) -> None:
+    """In one batch: one sure path, two that are as sure, a sequence that is not sure, and lengths."""
+    y, lengths = np.array([[1, 2]] * 4), np.array([[3, 2], [3, 2], [3, 2], [2, 1]])
+    for noise in (0.0, 1.0):
+        z = (noise * np.random.default_rng(0).normal(size=(4, 3, 3, 4))).astype(np.float32)
+        for t, u, k in [(0, 0, 1), (0, 1, 0), (1, 1, 2), (1, 2, 0), (2, 2, 0), (1, 0, 1), (2, 1, 2)]:
+            z[[0, 1, 3], t, u, k] += gap
+        z[1, 0, 0, 0] = z[1, 0, 0, 1]
+        z[3, 1, 1] = [2 * gap, 0, 0, 0]  # the end, where the second label would lead out of the lengths
+        losses, gradient = transducer(z, lengths[:, 0], y, lengths[:, 1])
+        for b, (frames, count) in enumerate(lengths):
+            want, slope = exactly(z[b, :frames, : count + 1], list(y[b, :count]))
+            np.testing.assert_allclose(losses[b], want, rtol=2e-6, atol=1e-36)
+            error = gradient[b, :frames, : count + 1].astype(float) - slope
+            assert np.linalg.norm(error) <= 1e-5 * np.linalg.norm(slope) + 1e-36
+
+
+def test_a_label_that_is_the_blank() -> None:
+    """Two steps of one class: where it leads is not known from it, and the paths are added up as elsewhere."""
+    z = np.zeros((1, 2, 2, 2), np.float32)
+    z[..., 0] = np.log(7 / 3)
+    losses, gradient = transducer(z, np.array([2]), np.array([[0]]), np.array([1]))
+    np.testing.assert_allclose(losses, -np.log(2 * 0.7**3), rtol=1e-6)
+    assert np.all(np.isfinite(gradient))
+
+
+@jax.jit
+def transducer(z: Any, frames: Any, labels: Any, lengths: Any) -> Any:
+    losses, pullback = jax.vjp(lambda z: jaxloss.transducer_loss(z, frames, labels, lengths), z)
+    return losses, pullback(jnp.ones_like(losses))[0]
