@@ -22,7 +22,6 @@ from jaxloss._adversarial import (
     gan_wasserstein_generator_loss,
 )
 from jaxloss._angular import arcface_loss
-from jaxloss._check import debug_checks
 from jaxloss._contrastive import (
     clip_loss,
     info_nce_loss,
@@ -191,6 +190,7 @@ from jaxloss._transport import (
     maximum_mean_discrepancy,
     wasserstein_distance_1d,
 )
+from jaxloss._values import debug_checks
 from jaxloss._variational import (
     gaussian_kl_divergence,
     negative_elbo,

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _exponentials, _rules, _softmax
+from jaxloss import _check, _exponentials, _rules, _softmax, _values
 
 
 def arcface_loss(
@@ -57,7 +57,7 @@ def arcface_loss(
         Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 2019
     """
     cosines, labels, where = _check.scores_and_classes("cosines", cosines, labels, axis, where)
-    _check.cosines("cosines", cosines, None if where is None else where[..., None])
+    _values.cosines("cosines", cosines, None if where is None else where[..., None])
     margin = _check.option("margin", margin, _check.examples(cosines), minimum=0, maximum=math.pi, where=where)
     scale = _check.option("scale", scale, _check.examples(cosines), above=0, where=where)
     return _rules.call(_arcface(_check.flag("easy_margin", easy_margin)), cosines, labels, margin, scale, where)

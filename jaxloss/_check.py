@@ -1,71 +1,22 @@
 """Argument checks at trace time. Every error names the argument, what it got and what it takes.
 
-Values that exist only at run time are checked when asked for, under `debug_checks`. Otherwise nothing of a check is in the
-program: even a mark that computes nothing, as `checkify.debug_check` is, makes JAX start a jitted function from Python.
+Values that exist only at run time are checked in `_values`, when asked for.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import operator
-import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-Mode = Literal["off", "raise", "checkify"]
-
-
-def _mode(word: Any, name: str) -> Mode:
-    """The mode of checks that an argument or the environment names."""
-    modes: dict[Any, Mode] = {True: "raise", False: "off", "1": "raise", "0": "off", "": "off", "checkify": "checkify"}
-    if word not in modes:
-        raise ValueError(f"{name} must be one of {[key for key in modes if key != '']}, got {word!r}")
-    return modes[word]
-
-
-# A user context is part of the key of jit's caches: a function compiled without checks is not taken for one with them.
-_VARIABLE = "JAXLOSS_DEBUG_CHECKS"
-_debug_checks = jax.make_user_context(default_value=_mode(os.environ.get(_VARIABLE, ""), _VARIABLE))
-
-
-@contextlib.contextmanager
-def debug_checks(mode: bool | Literal["checkify"] = True) -> Iterator[None]:
-    """Switches on the checks of values that exist only at run time: a label out of range, a probability above 1.
-
-    They are off otherwise, and then leave nothing in a compiled program. A wrong shape, dtype or static option always
-    raises. The environment variable `JAXLOSS_DEBUG_CHECKS`, read when jaxloss is imported, sets the mode for a whole
-    process: 1, 0 or checkify.
-
-    Args:
-        mode: with True, what is wrong raises from the program that meets it: ValueError of an eager call, and
-            `jax.errors.JaxRuntimeError`, which holds the sentence, of a compiled one, at once or when its results are
-            waited for. It does so under `jit`, `vmap`, `grad`, `scan` and `shard_map`, by `jax.debug.callback`: the
-            program cannot be stored by `jax.export`, and a GPU or TPU waits for its host. With "checkify" nothing
-            raises: the checks are those of `jax.experimental.checkify.checkify`, which must wrap the function, and
-            whose error holds the sentence. With False they are off.
-
-    Raises:
-        ValueError: mode is none of these.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxloss
-        >>> logits, labels = jnp.zeros((2, 3)), jnp.array([0, 3])
-        >>> print(jaxloss.softmax_cross_entropy_with_integer_labels(logits, labels))
-        [1.0986123       nan]
-        >>> with jaxloss.debug_checks():
-        ...     jaxloss.softmax_cross_entropy_with_integer_labels(logits, labels)
-        Traceback (most recent call last):
-        ValueError: labels must be from 0 to 2 where they are not masked by `where`
-    """
-    with _debug_checks(_mode(mode, "mode")):
-        yield
+from jaxloss import _values
 
 
 def array(name: str, x: Any) -> Array:
@@ -252,7 +203,7 @@ def option(
             value = array(name, value)
     if isinstance(value, jax.Array):
         x = _option_array(name, value, dtype)
-        run_time(lambda: inside(x) | left_out(where), domain)
+        _values.run_time(lambda: inside(x) | _values.left_out(where), domain)
         if x.dtype.itemsize > dtype.itemsize:
             x = x.astype(dtype)
     else:
@@ -262,7 +213,7 @@ def option(
             raise TypeError(f"{name} must be floating point, got {value!r}")
         x = jnp.asarray(known, dtype)
         if where is not None and known.ndim:
-            run_time(lambda: inside(x) | left_out(where), domain)
+            _values.run_time(lambda: inside(x) | _values.left_out(where), domain)
         elif not all(np.all(compare(known, limit)) for _, limit, compare in bounds):
             raise ValueError(f"{domain}, got {value!r}")
     if shape == () and x.ndim > 0:
@@ -304,8 +255,8 @@ def parameter(name: str, value: Any, data: Array, where: Array | None, *, zero: 
     value = _option_array(name, jnp.asarray(value, dtype) if _is_number(value) else array(name, value), dtype)
     broadcastable(name, value, data.shape, "predictions")
     domain = "at least 0" if zero else "above 0"
-    run_time(
-        lambda: (value >= 0 if zero else value > 0) | left_out(where),
+    _values.run_time(
+        lambda: (value >= 0 if zero else value > 0) | _values.left_out(where),
         f"{name} must be {domain} where they are not masked by `where`",
     )
     return value
@@ -351,11 +302,6 @@ def vectors_last(x: Array, axis: Any) -> Array:
     items = x.ndim - len(along)
     x = jnp.moveaxis(x, along, range(items, x.ndim))
     return x.reshape(*x.shape[:items], math.prod(x.shape[items:]))
-
-
-def cosines(name: str, x: Array, where: Array | None) -> None:
-    """Checks for what cannot be the cosine of an angle, beyond rounding in bfloat16."""
-    run_time(lambda: (jnp.abs(x) <= 1.01) | left_out(where), f"{name} must be cosines, from -1 to 1")
 
 
 def pair_labels(labels: Any, vectors: Array) -> Array:
@@ -410,16 +356,8 @@ def class_labels(name: str, scores: Array, labels: Any, where: Array | None, sof
         raise ValueError(
             f"labels must have the shape of {name} without its class axis, {scores.shape[:-1]}, got {labels.shape}{way_out}"
         )
-    labels_within(labels, scores.shape[-1], where)
+    _values.labels_within(labels, scores.shape[-1], where)
     return labels
-
-
-def labels_within(labels: Array, classes: int, where: Array | None) -> None:
-    """Checks for labels that are no class."""
-    run_time(
-        lambda: (labels >= 0) & (labels < classes) | left_out(where),
-        f"labels must be from 0 to {classes - 1} where they are not masked by `where`",
-    )
 
 
 def softmax_options(
@@ -479,62 +417,6 @@ def scores_and_labels(scores: Any, labels: Any, axis: Any, where: Any) -> tuple[
     return logits, labels, mask(where, logits.shape[:-1], "the examples")
 
 
-def probabilities(predictions: Array, where: Array | None) -> None:
-    """Checks for probabilities out of [0, 1]."""
-    run_time(
-        lambda: (predictions >= 0) & (predictions <= 1) | left_out(where), "predictions must be probabilities, from 0 to 1"
-    )
-
-
-def log_probabilities(name: str, x: Array, where: Array | None) -> None:
-    """Checks for what cannot be the logarithm of a probability, beyond rounding; a row of them need not be normalised."""
-    run_time(  # NaN is no probability taken for its logarithm
-        lambda: ~(x > 4 * jnp.finfo(x.dtype).eps) | left_out(where),
-        f"{name} must be log-probabilities, at most 0: take jnp.log of probabilities, and jax.nn.log_softmax of logits",
-    )
-
-
-def at_least_zero(name: str, x: Array, where: Array | None) -> None:
-    """Checks for negative rates, counts and amounts."""
-    run_time(lambda: (x >= 0) | left_out(where), f"{name} must be at least 0 where they are not masked by `where`")
-
-
-def above(name: str, x: Array, limit: int | float, where: Array | None) -> None:
-    """Checks for what is not above a limit."""
-    run_time(lambda: (x > limit) | left_out(where), f"{name} must be above {limit:g}")
-
-
-def within(name: str, x: Array, least: int, most: int, where: Array | None) -> None:
-    """Checks for what is not from `least` to `most`."""
-    run_time(lambda: (x >= least) & (x <= most) | left_out(where), f"{name} must be from {least} to {most}")
-
-
-def left_out(where: Array | None) -> Array:
-    """What `where` leaves out, where a check of values does not look."""
-    return jnp.asarray(False) if where is None else ~where
-
-
-def run_time(condition: Callable[[], Array], message: str) -> None:
-    """A check of values, made only under `debug_checks`: `condition` is called there alone."""
-    mode = _debug_checks.value
-    if mode == "off":
-        return
-    holds = jnp.all(condition())
-    if mode == "checkify":
-        from jax.experimental import checkify  # not at import: few need it
-
-        checkify.debug_check(holds, message)
-    elif isinstance(holds, jax.core.Tracer):
-        jax.debug.callback(functools.partial(_raise_unless, message), holds)
-    else:
-        _raise_unless(message, holds)
-
-
-def _raise_unless(message: str, holds: Any) -> None:
-    if not holds:
-        raise ValueError(message)
-
-
 def one_axis_more(name: str, x: Array, other_name: str, other: Array) -> None:
     """ValueError unless the other array has the shape of `x` and one axis more."""
     if other.shape[:-1] != x.shape or other.ndim == 0:
@@ -585,5 +467,5 @@ def token_labels(labels: Any, tokens: tuple[int, ...], classes: int, where: Arra
     labels = integer("labels", labels)
     if labels.shape != tokens:
         raise ValueError(f"labels must be one a token of hidden, {tokens}, got {labels.shape}")
-    labels_within(labels, classes, where)
+    _values.labels_within(labels, classes, where)
     return labels

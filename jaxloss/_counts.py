@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxloss import _check, _numerics, _special
+from jaxloss import _check, _numerics, _special, _values
 from jaxloss._rules import partials
 
 
@@ -58,10 +58,10 @@ def poisson_nll(
     """
     predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
-    _check.at_least_zero("targets", targets, where)
+    _values.at_least_zero("targets", targets, where)
     full = _check.flag("full", full)
     if not _check.flag("log_rate", log_rate):
-        _check.at_least_zero("predictions", predictions, where)
+        _values.at_least_zero("predictions", predictions, where)
         return (_poisson if full else _poisson_kernel)(predictions, targets, where=where)
     return (_poisson_of_log if full else _poisson_kernel_of_log)(predictions, targets, where=where)
 
@@ -136,8 +136,8 @@ def negative_binomial_nll(
     """
     predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
-    _check.at_least_zero("predictions", predictions, where)
-    _check.at_least_zero("targets", targets, where)
+    _values.at_least_zero("predictions", predictions, where)
+    _values.at_least_zero("targets", targets, where)
     total_counts = _check.parameter("total_counts", total_counts, predictions, where)
     return _negative_binomial(predictions, targets, total_counts, where=where)
 
@@ -198,7 +198,7 @@ def gamma_nll(
     """
     predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
-    _check.at_least_zero("targets", targets, where)
+    _values.at_least_zero("targets", targets, where)
     concentrations = _check.parameter("concentrations", concentrations, predictions, where)
     return _gamma(predictions, targets, concentrations, where=where)
 
@@ -262,7 +262,7 @@ def beta_nll(
     """
     predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
-    _check.probabilities(predictions, where)
+    _values.probabilities(predictions, where)
     concentrations = _check.parameter("concentrations", concentrations, predictions, where)
     return _beta(predictions, targets, concentrations, where=where)
 

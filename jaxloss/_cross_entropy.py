@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
-from jaxloss import _check, _numerics, _rules, _softmax
+from jaxloss import _check, _numerics, _rules, _softmax, _values
 from jaxloss._rules import partials
 
 # Shapes in the signatures have the class axis last; `axis` puts it elsewhere. `where` is over examples: it broadcasts
@@ -282,7 +282,7 @@ def binary_cross_entropy(
     """
     predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
-    _check.probabilities(predictions, where)
+    _values.probabilities(predictions, where)
     return _binary_cross_entropy(predictions, targets, where=where)
 
 
@@ -331,8 +331,8 @@ def categorical_cross_entropy(
     predictions, targets = _check.classes_and_truth("predictions", predictions, "targets", targets, axis, hard)
     where = _check.mask(where, predictions.shape[:-1], "the examples")
     where = None if where is None else where[..., None]
-    _check.probabilities(predictions, where)
-    _check.at_least_zero("targets", targets, where)
+    _values.probabilities(predictions, where)
+    _values.at_least_zero("targets", targets, where)
     return jnp.sum(_categorical_term(predictions, targets, where=where), axis=-1)
 
 
@@ -377,7 +377,7 @@ def categorical_cross_entropy_with_integer_labels(
     """
     soft = "categorical_cross_entropy"
     predictions, labels, where = _check.scores_and_classes("predictions", predictions, labels, axis, where, soft)
-    _check.probabilities(predictions, None if where is None else where[..., None])
+    _values.probabilities(predictions, None if where is None else where[..., None])
     chosen, invalid = _softmax.pick(predictions, labels, where)
     return _categorical_term(chosen, invalid + 1, where=where)
 
@@ -423,7 +423,7 @@ def nll_with_integer_labels(
     """
     soft = "kl_divergence"
     scores, labels, where = _check.scores_and_classes("log_predictions", log_predictions, labels, axis, where, soft)
-    _check.log_probabilities("log_predictions", scores, None if where is None else where[..., None])
+    _values.log_probabilities("log_predictions", scores, None if where is None else where[..., None])
     weights = _check.optional("class_weights", class_weights, scores, minimum=0, shape=scores.shape[-1:])
     return _rules.compiled(_nll_of_label, scores, labels, weights, where)
 

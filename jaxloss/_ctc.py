@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _ctc_failures, _numerics, _rules, _scaled
+from jaxloss import _check, _ctc_failures, _numerics, _rules, _scaled, _values
 from jaxloss._ctc_failures import States
 from jaxloss._scaled import Scaled
 
@@ -167,11 +167,11 @@ def problem(
         selected = jnp.broadcast_to(where, tuple(batch))[..., None]
         live, counts = live & selected, counts & selected
     inside = (labels >= 0) & (labels < classes) & (labels != blank_id)
-    _check.run_time(
+    _values.run_time(
         lambda: inside | ~counts, f"labels must be from 0 to {classes - 1}, and not the blank, where they are not padding"
     )
-    _check.run_time(lambda: counts[..., 1:] <= counts[..., :-1], "label_paddings must be to the right of the labels")
-    _check.run_time(
+    _values.run_time(lambda: counts[..., 1:] <= counts[..., :-1], "label_paddings must be to the right of the labels")
+    _values.run_time(
         lambda: jnp.any(live, axis=-1) | ~jnp.any(counts, axis=-1),
         "logit_paddings must leave a frame to a sequence that has labels: 1 is for padding, 0 for frames",
     )
@@ -185,10 +185,10 @@ def problem(
 def _not_padding(name: str, paddings: Any, shape: tuple[int, ...], where: Array | None) -> Array:
     """Where there is no padding, from paddings of `shape`, or from integer lengths, one a sequence."""
     paddings = _check.array(name, paddings)
-    of = _check.left_out(where)
+    of = _values.left_out(where)
     if jnp.issubdtype(paddings.dtype, jnp.integer) and paddings.shape == shape[:-1]:
         inside = (paddings >= 0) & (paddings <= shape[-1])
-        _check.run_time(lambda: inside | of, f"{name} must be from 0 to {shape[-1]} where they are lengths")
+        _values.run_time(lambda: inside | of, f"{name} must be from 0 to {shape[-1]} where they are lengths")
         return jnp.arange(shape[-1]) < paddings[..., None]
     if paddings.shape != shape:
         raise ValueError(
@@ -196,7 +196,7 @@ def _not_padding(name: str, paddings: Any, shape: tuple[int, ...], where: Array 
             f"of {paddings.dtype}. Lengths n as paddings: jnp.arange({shape[-1]}) >= n[..., None]"
         )
     inside = (paddings == 0) | (paddings == 1)
-    _check.run_time(lambda: inside | of[..., None], f"{name} must be 1 for padding and 0 for the others")
+    _values.run_time(lambda: inside | of[..., None], f"{name} must be 1 for padding and 0 for the others")
     return paddings == 0
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxloss import _check, _numerics, _rules, _vectors
+from jaxloss import _check, _numerics, _rules, _values, _vectors
 from jaxloss._numerics import positive_part
 
 # Boxes are [..., 4], as x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2, in any unit; a corner that is on the wrong side of the
@@ -231,9 +231,9 @@ def _corners(name: str, boxes: Array, where: Array | None) -> None:
     def inside() -> Array:
         first, second = jnp.split(_rules.wide(boxes), 2, axis=-1)
         rounding = 4 * jnp.finfo(first.dtype).eps * jnp.maximum(jnp.abs(first), jnp.abs(second))
-        return ~jnp.any(first - second > rounding, axis=-1) | _check.left_out(where)
+        return ~jnp.any(first - second > rounding, axis=-1) | _values.left_out(where)
 
-    _check.run_time(
+    _values.run_time(
         inside,
         f"{name} must be boxes x1, y1, x2, y2 with x1 ≤ x2 and y1 ≤ y2: of centres and sizes make "
         "jnp.concatenate([centre - size / 2, centre + size / 2], axis=-1)",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxloss import _check, _numerics, _rules, _vectors
+from jaxloss import _check, _numerics, _rules, _values, _vectors
 from jaxloss._rules import partials
 
 # Distributions are [..., K], and each loss is one an example; `where` is over examples. They are not normalised here,
@@ -65,8 +65,8 @@ def kl_divergence(
     log_p, y, where = _distributions(
         "log_predictions", log_predictions, "targets", targets, axis, where, "nll_with_integer_labels"
     )
-    _check.log_probabilities("log_predictions", log_p, where)
-    _check.at_least_zero("targets", y, where)
+    _values.log_probabilities("log_predictions", log_p, where)
+    _values.at_least_zero("targets", y, where)
     return jnp.sum(_kl_term(log_p, y, where=where), axis=-1)
 
 
@@ -123,8 +123,8 @@ def kl_divergence_with_log_targets(
     """
     log_predictions, log_targets = _check.pair("log_predictions", log_predictions, "log_targets", log_targets)
     log_p, log_y, where = _distributions("log_predictions", log_predictions, "log_targets", log_targets, axis, where)
-    _check.log_probabilities("log_predictions", log_p, where)
-    _check.log_probabilities("log_targets", log_y, where)
+    _values.log_probabilities("log_predictions", log_p, where)
+    _values.log_probabilities("log_targets", log_y, where)
     return jnp.sum(_kl_log_term(log_p, log_y, where=where), axis=-1)
 
 
@@ -183,7 +183,7 @@ def generalized_kl_divergence(
         1991
     """
     log_p, y, where = _distributions("log_predictions", log_predictions, "targets", targets, axis, where)
-    _check.at_least_zero("targets", y, where)
+    _values.at_least_zero("targets", y, where)
     return jnp.sum(_generalized_kl_term(log_p, y, where=where), axis=-1)
 
 
@@ -230,7 +230,7 @@ def js_divergence(
         Lin, Divergence Measures Based on the Shannon Entropy, 1991
     """
     p, y, where = _distributions("predictions", predictions, "targets", targets, axis, where)
-    _check.probabilities(p, where)
+    _values.probabilities(p, where)
     return jnp.sum(_js_term(p, y, where=where), axis=-1)
 
 
@@ -298,7 +298,7 @@ def hellinger_distance(
         Hellinger, Neue Begründung der Theorie quadratischer Formen von unendlichvielen Veränderlichen, 1909
     """
     p, y, where = _distributions("predictions", predictions, "targets", targets, axis, where)
-    _check.probabilities(p, where)
+    _values.probabilities(p, where)
     return _rules.call(_hellinger, p, y, where)
 
 
@@ -368,7 +368,7 @@ def alpha_divergence(
         Minka, Divergence Measures and Message Passing, 2005
     """
     p, y, where = _distributions("predictions", predictions, "targets", targets, axis, where)
-    _check.probabilities(p, where)
+    _values.probabilities(p, where)
     of_examples = None if where is None else where[..., 0]
     rate = _check.option("alpha", alpha, _check.examples(p), minimum=0, maximum=1, where=of_examples)
     return jnp.sum(_alpha_term(p, y, rate[..., None], where=where), axis=-1)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _numerics, _overlap, _reduction, _rules, _softmax
+from jaxloss import _check, _numerics, _overlap, _reduction, _rules, _softmax, _values
 
 # Arrays are laid out as in `_segmentation`: pixels between the batch and the classes, `where` over pixels. The labels are
 # decisions, since the Jaccard index of a set is what is extended.
@@ -129,7 +129,7 @@ def lovasz_softmax_loss(
     if predictions.shape[-1] == 1:
         raise ValueError(f"predictions must have at least two classes, got shape {predictions.shape}")
     if not _check.flag("from_logits", from_logits):
-        _check.probabilities(predictions, None if where is None else where[..., None])
+        _values.probabilities(predictions, None if where is None else where[..., None])
     axes = _overlap.pixel_axes(axis, predictions.ndim)
     where = _overlap.merged_mask(where, predictions, axes)
     labels = _overlap.pixels_last(labels[..., None], axes)[..., 0]

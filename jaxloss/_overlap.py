@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from jaxloss import _check, _exponentials, _numerics, _rules
+from jaxloss import _check, _exponentials, _numerics, _rules, _values
 
 
 def checked(
@@ -36,7 +36,7 @@ def checked(
     where = _check.mask(where, predictions.shape[:-1], "the pixels")
     _one_class_a_pixel(predictions, targets, where, from_logits)
     if not _check.flag("from_logits", from_logits):
-        _check.probabilities(predictions, None if where is None else where[..., None])
+        _values.probabilities(predictions, None if where is None else where[..., None])
     axes = pixel_axes(axis, predictions.ndim)
     where = _mask_last(where, predictions, axes)
     where = None if where is None else where[..., 0]
@@ -66,17 +66,17 @@ def _one_class_a_pixel(predictions: Array, targets: Array, where: Array | None, 
 
     It looks at decisions alone, 0 or 1 throughout a pixel: that of shares is not 1 may be the truth of an annotation.
     """
-    _check.run_time(
-        lambda: jnp.all((targets >= 0) & (targets <= 1), axis=-1) | _check.left_out(where),
+    _values.run_time(
+        lambda: jnp.all((targets >= 0) & (targets <= 1), axis=-1) | _values.left_out(where),
         "targets must be shares of the classes, from 0 to 1: of class indices take jax.nn.one_hot",
     )
     if from_logits and predictions.shape[-1] > 1:
 
         def one_or_undecided() -> Array:
             decided = jnp.all((targets == 0) | (targets == 1), axis=-1)
-            return ~decided | (jnp.sum(targets == 1, axis=-1) <= 1) | _check.left_out(where)
+            return ~decided | (jnp.sum(targets == 1, axis=-1) <= 1) | _values.left_out(where)
 
-        _check.run_time(
+        _values.run_time(
             one_or_undecided,
             "targets must name at most one class a pixel along the last axis, that of the classes of a softmax: of binary "
             "[..., height, width] take [..., None]; move channels from the front to the end with jnp.moveaxis; of classes "

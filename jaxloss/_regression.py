@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxloss import _check, _numerics, _special
+from jaxloss import _check, _numerics, _special, _values
 from jaxloss._rules import by_residual, partials
 
 # Every function here returns one loss an element, in float32 or wider, and takes `where`, a boolean array that
@@ -453,7 +453,7 @@ def squared_log_error(
     predictions, targets = _check.with_truth("predictions", predictions, "targets", targets)
     where = _check.mask(where, predictions.shape, "predictions")
     for name, x in (("predictions", predictions), ("targets", targets)):
-        _check.above(name, x, -1, where)
+        _values.above(name, x, -1, where)
     return _squared_log_error(predictions, targets, where=where)
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
-from jaxloss import _check, _grid, _numerics, _rules, _scaled
+from jaxloss import _check, _grid, _numerics, _rules, _scaled, _values
 
 
 def soft_dtw_loss(
@@ -137,7 +137,7 @@ def _lengths(name: str, lengths: Any, shape: tuple[int, ...], where: Array | Non
         raise ValueError(f"{name} must have the shape {shape[:-2]}, got {lengths.shape}")
     if where is not None:
         lengths = jnp.where(where, lengths, 1)
-    _check.within(name, lengths, 1, shape[-2], None)
+    _values.within(name, lengths, 1, shape[-2], None)
     return lengths
 
 

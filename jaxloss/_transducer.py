@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from jaxloss import _check, _grid, _numerics, _rules, _scaled
+from jaxloss import _check, _grid, _numerics, _rules, _scaled, _values
 
 
 def transducer_loss(
@@ -76,12 +76,12 @@ def transducer_loss(
     for name, lengths, most in ("logit_lengths", logit_lengths, frames), ("label_lengths", label_lengths, nodes - 1):
         if lengths.shape != tuple(batch):
             raise ValueError(f"{name} must have the shape {tuple(batch)}, got {lengths.shape}")
-        _check.within(name, lengths, 0, most, where)
+        _values.within(name, lengths, 0, most, where)
     blank_id = _check.count("blank_id", blank_id, most=classes - 1)
     logit_lengths, label_lengths = _rules.masked(where, logit_lengths), _rules.masked(where, label_lengths)
     inside = (labels >= 0) & (labels < classes)
     counts = jnp.arange(nodes - 1) < label_lengths[..., None]
-    _check.run_time(lambda: inside | ~counts, f"labels must be from 0 to {classes - 1} within label_lengths")
+    _values.run_time(lambda: inside | ~counts, f"labels must be from 0 to {classes - 1} within label_lengths")
     invalid = jnp.where(jnp.any(counts & ~inside, axis=-1), jnp.nan, 0).astype(_rules.wide_dtype(logits))
     if frames == 0:  # the loops need one, be it outside the lengths
         logits = jnp.zeros((*batch, 1, nodes, classes), logits.dtype)
