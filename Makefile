@@ -22,7 +22,7 @@ demo: $(VENV)/.demo ## train on real data with each kind of loss; figures on the
 # the second derivatives and the meshes. Pytest's marks say which test belongs where: see pyproject.toml.
 HASTE := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) --durations 10
 FULL := $(PYTEST) --durations 10
-HASTY := $(patsubst %,tests/test_%.py,contract ties language_sharding composition)
+HASTY := $(patsubst %,tests/test_%.py,contract ties language_sharding composition float8 inputs layouts debug_checks)
 test: $(VENV)/.test ## run the tests and the doctests: every promise on every loss, all but tests/peers
 	$(HASTE) -m 'not exhaustive and not optimized'
 	$(FULL) -m 'not exhaustive and optimized'

@@ -35,6 +35,7 @@ def drawn(case: Case) -> list[Any]:
 
 
 @WITH_TRUTH
+@pytest.mark.sweep("poisson_nll", "gaussian_nll", "softmax_cross_entropy", "dice_loss")
 def test_integers_and_booleans_are_truth(case: Case) -> None:
     """Value and gradient are those of the same numbers in float32; second derivatives and `autodiff` take them too."""
     args, at = drawn(case), truth_of(case)
@@ -116,6 +117,7 @@ def of_float_options(case: Case) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if of_float_options(case)], ids=lambda case: case.name)
+@pytest.mark.sweep("huber_loss", "sigmoid_focal_loss", "linear_softmax_cross_entropy")
 def test_integer_options_are_numbers(case: Case) -> None:
     args = [rounded(x, jnp.float32) for x in case.draw(np.random.default_rng(0))]
     plain = ("norm_degree",)  # what the code depends on

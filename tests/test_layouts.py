@@ -101,6 +101,7 @@ def mask_and_examples(case: Case, args: Any, losses: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.sweep("huber_loss", "dice_loss", "ranking_softmax_loss", "ctc_loss")
 def test_mean_loss_masks_as_loss_and_mean_do(case: Case) -> None:
     args = tuple(rounded(x, jnp.float32) for x in case.draw(np.random.default_rng(0)))
     loss = functools.partial(case.loss, **case.options[0])

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 CALLS = """
 import sys
@@ -37,6 +39,7 @@ print("called", len(CASES))
 """
 
 
+@pytest.mark.exhaustive
 def test_every_call_has_the_types_of_its_signature() -> None:
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", CALLS, str(HERE)]
