@@ -158,8 +158,8 @@ def problem(
     if labels.ndim != len(batch) + 1 or labels.shape[:-1] != tuple(batch):
         raise ValueError(f"labels must have the shape {tuple(batch)} and an axis more, as logits have, got {labels.shape}")
     where = _check.mask(where, tuple(batch), "the sequences")
-    live = _not_padding("logit_paddings", logit_paddings, (*batch, frames), where)
-    counts = _not_padding("label_paddings", label_paddings, labels.shape, where)
+    live = _not_padding("logit_paddings", logit_paddings, "the frames of logits", (*batch, frames), where)
+    counts = _not_padding("label_paddings", label_paddings, "labels", labels.shape, where)
     blank_id = _check.count("blank_id", blank_id, most=classes - 1)
     if frames == 0:  # the loops need one, be it padding
         logits, live = jnp.zeros((*batch, 1, classes), logits.dtype), jnp.zeros((*batch, 1), bool)
@@ -182,7 +182,7 @@ def problem(
     return tuple(x.reshape(math.prod(batch), *x.shape[len(batch) :]) for x in whole), tuple(batch), where
 
 
-def _not_padding(name: str, paddings: Any, shape: tuple[int, ...], where: Array | None) -> Array:
+def _not_padding(name: str, paddings: Any, beside: str, shape: tuple[int, ...], where: Array | None) -> Array:
     """Where there is no padding, from paddings of `shape`, or from integer lengths, one a sequence."""
     paddings = _check.array(name, paddings)
     of = _values.left_out(where)
@@ -192,8 +192,8 @@ def _not_padding(name: str, paddings: Any, shape: tuple[int, ...], where: Array 
         return jnp.arange(shape[-1]) < paddings[..., None]
     if paddings.shape != shape:
         raise ValueError(
-            f"{name} must have the shape {shape}, or be integer lengths of the shape {shape[:-1]}, got {paddings.shape} "
-            f"of {paddings.dtype}. Lengths n as paddings: jnp.arange({shape[-1]}) >= n[..., None]"
+            f"beside {beside}, {name} must have the shape {shape}, or be integer lengths of the shape {shape[:-1]}, got "
+            f"{paddings.shape} for {shape}; as paddings, lengths n are jnp.arange({shape[-1]}) >= n[..., None]"
         )
     inside = (paddings == 0) | (paddings == 1)
     _values.run_time(lambda: inside | of[..., None], f"{name} must be 1 for padding and 0 for the others")
@@ -383,7 +383,8 @@ def _ctc_slope(cotangent: Array, logits: Array, live: Array, labels: Array, leng
         return jax.tree.map(lambda x: x[t], kept)
 
     def less_occupied(slope: Array, t: Array, scale: Array, occupied: Array) -> Array:
-        return jax.vmap(lambda row, k, x: row.at[t, k].add(-x))(slope, labels, scale[:, None] * occupied)
+        occupied = jnp.where(live[:, t, None], scale[:, None] * occupied, 0)  # of padding, whatever it holds
+        return jax.vmap(lambda row, k, x: row.at[t, k].add(-x))(slope, labels, occupied)
 
     def occupied_and_before(states: States, kept: States) -> tuple[Array, States]:
         occupied = jnp.concatenate([states.label, jnp.sum(states.blank, axis=1, keepdims=True)], axis=1)

@@ -124,7 +124,7 @@ def lovasz_softmax_loss(
     """
     if classes not in ("present", "all", "each"):
         raise ValueError(f'classes must be "present", "all" or "each", got {classes!r}')
-    _overlap.enough_axes("predictions", jnp.shape(predictions), axis)
+    _overlap.enough_axes("predictions", _check.array("predictions", predictions).shape, axis)
     predictions, labels, where = _check.scores_and_classes("predictions", predictions, labels, -1, where)
     if predictions.shape[-1] == 1:
         raise ValueError(f"predictions must have at least two classes, got shape {predictions.shape}")

@@ -45,7 +45,7 @@ def checked(
 
 def same_layout(name: str, predictions: Any, other_name: str, targets: Any, axis: Any) -> None:
     """ValueError for what shapes show to be laid out otherwise, with the way out."""
-    shape, other = jnp.shape(predictions), jnp.shape(targets)
+    shape, other = _check.array(name, predictions).shape, _check.array(other_name, targets).shape
     enough_axes(name, shape, axis)
     if other == shape[:-1] and shape:
         way = "[..., None]" if shape[-1] == 1 else f" made one-hot, jax.nn.one_hot({other_name}, {shape[-1]})"
@@ -70,7 +70,7 @@ def _one_class_a_pixel(predictions: Array, targets: Array, where: Array | None, 
         lambda: jnp.all((targets >= 0) & (targets <= 1), axis=-1) | _values.left_out(where),
         "targets must be shares of the classes, from 0 to 1: of class indices take jax.nn.one_hot",
     )
-    if from_logits and predictions.shape[-1] > 1:
+    if from_logits and predictions.shape[-1] != 1:
 
         def one_or_undecided() -> Array:
             decided = jnp.all((targets == 0) | (targets == 1), axis=-1)

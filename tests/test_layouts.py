@@ -25,7 +25,8 @@ RNG = np.random.default_rng(0)
 
 def sentence(loss: Any, *args: Any, **options: Any) -> str | None:
     """What the checks of values say of a call."""
-    error, _ = jax.jit(checkify.checkify(lambda args: loss(*args, **options)))(jax.tree.map(jnp.asarray, args))
+    with jaxloss.debug_checks("checkify"):
+        error, _ = jax.jit(checkify.checkify(lambda args: loss(*args, **options)))(jax.tree.map(jnp.asarray, args))
     return error.get()
 
 
