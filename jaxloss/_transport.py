@@ -168,7 +168,7 @@ def _discrepancy(x: Array, y: Array, bandwidth: Array, where: Any, *, unbiased: 
     return _within_less_across(kernel, x, y, where, unbiased=unbiased)
 
 
-_BLOCK = 2**20  # numbers in a block of differences: 4 MB in float32
+_BLOCK = 2**19  # numbers in a block of differences: 2 MB in float32
 
 
 def _within_less_across(kernel: Callable[[Array], Array], x: Array, y: Array, where: Any, *, unbiased: bool) -> Array:

@@ -351,7 +351,7 @@ def check_hard_point(case: Case, point: Any, curvature: str, eager: bool) -> Non
 def test_hard_points(case: Case, point: Any) -> None:
     """Value and gradient of each, and second derivatives at those of the shapes that the loss has most points of."""
     most, _ = collections.Counter(map(shapes, case.hard)).most_common(1)[0]
-    summed = shapes(point) == most and np.all(np.isfinite(point[2]))  # columns of inf and −inf have no sum
+    summed = shapes(point) == most and np.all(np.abs(point[2]) < 1e30)  # of columns of 3e38 the sum is out of range
     check_hard_point(case, point, "sum of columns" if summed else "none", eager=False)
 
 
