@@ -194,7 +194,8 @@ def _ciou_loss(predictions: Array, targets: Array, where: Array | None) -> Array
     iou = _iou(x, y)
     # The difference of the two angles as one arctan, which has no ratio of lengths that may be 0.
     x, y = _same_scale(x, y)
-    sine = x.second * y.first - x.first * y.second
+    # x₂y₁ − x₁y₂ by the differences of the sides: of boxes alike, two products that XLA may round apart would not be 0.
+    sine = x.second * (y.first - y.second) - (x.first - x.second) * y.second
     cosine = x.first * x.second + y.first * y.second
     point = (sine == 0) & (cosine == 0)
     angle = jnp.where(point, 0, jnp.arctan2(jnp.where(point, 0, sine), jnp.where(point, 1, cosine)))

@@ -534,3 +534,14 @@ def test_detection() -> None:
         assert np.max(jaxloss.iou_loss(end["boxes"], boxes), where=matched, initial=0) < 0.1
         assert np.min(jaxloss.iou_loss(start["boxes"], boxes), where=matched, initial=1) > 0.2
         np.testing.assert_array_equal(end["boxes"][~matched], start["boxes"][~matched])
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("loss", BOXES)
+def test_a_box_and_itself(loss: Any, compiled: bool) -> None:
+    """Exactly 0, with no slope: of 2,000 boxes at random the complete IoU loss gave up to 3e-16."""
+    corners = np.random.default_rng(0).uniform(0, 10, (2000, 2, 2))
+    boxes = jnp.asarray(np.sort(corners, axis=1).reshape(-1, 4), jnp.float32)
+    both = jax.vmap(jax.value_and_grad(loss, (0, 1)))
+    for x in jax.tree.leaves((jax.jit(both) if compiled else both)(boxes, boxes)):
+        assert np.all(np.asarray(x) == 0)
