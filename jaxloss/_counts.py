@@ -241,7 +241,8 @@ def beta_nll(
 
     Args:
         predictions: the mean m, between 0 and 1, any shape.
-        targets: the proportion y, between 0 and 1, of the shape of `predictions`; 0 and 1 themselves give NaN.
+        targets: the proportion y, between 0 and 1, of the shape of `predictions`; elsewhere, at 0 and 1 too, loss and
+            gradient are NaN.
         concentrations: φ > 0; broadcasts to `predictions`.
         where: which elements count; broadcasts to `predictions`.
 
@@ -273,20 +274,26 @@ def _beta_entropy(mean: Array, y: Array, phi: Array) -> Array:
     return _special.half_deviance(p, y * phi, off) + _special.half_deviance(q, (1 - y) * phi, -off)
 
 
+def _outside(mean: Array, y: Array) -> Array:
+    """NaN where the mean or the target is no proportion, for the value and every derivative alike; else 0."""
+    return jnp.where((mean >= 0) & (mean <= 1) & (y > 0) & (y < 1), 0, jnp.nan)
+
+
 def _beta_by_concentration(mean: Array, y: Array, phi: Array) -> Array:
     a, b = mean * phi, (1 - mean) * phi
     rest = mean * _special.binet_slope(a) + (1 - mean) * _special.binet_slope(b) - _special.binet_slope(phi)
-    return _beta_entropy(mean, y, phi) / phi - 0.5 / phi + rest
+    return _beta_entropy(mean, y, phi) / phi - 0.5 / phi + rest + _outside(mean, y)
 
 
 def _beta_by_mean(mean: Array, y: Array, phi: Array) -> Array:
     off, p, q = phi * (mean - y), mean * phi, (1 - mean) * phi
     logs = _special.log_ratio(p, y * phi, off) - _special.log_ratio(q, (1 - y) * phi, -off)
-    return phi * (logs + _special.binet_slope(p) - _special.binet_slope(q)) + 0.5 * (1 / (1 - mean) - 1 / mean)
+    rest = _special.binet_slope(p) - _special.binet_slope(q)
+    return phi * (logs + rest) + 0.5 * (1 / (1 - mean) - 1 / mean) + _outside(mean, y)
 
 
 def _beta_by_target(mean: Array, y: Array, phi: Array) -> Array:
-    return (phi * ((y - mean) / (y * (1 - y)))) + (1 / y - 1 / (1 - y))
+    return (phi * ((y - mean) / (y * (1 - y)))) + (1 / y - 1 / (1 - y)) + _outside(mean, y)
 
 
 @partials(_beta_by_mean, _beta_by_target, _beta_by_concentration)
@@ -294,7 +301,7 @@ def _beta(mean: Array, y: Array, phi: Array) -> Array:
     a, b = mean * phi, (1 - mean) * phi
     logs = (jnp.log(y) + jnp.log1p(-y)) - 0.5 * (jnp.log(mean) + jnp.log1p(-mean) + jnp.log(phi))
     rest = _special.HALF_LOG_2PI + _special.binet(a) + _special.binet(b) - _special.binet(phi)
-    return _beta_entropy(mean, y, phi) + (logs + rest)
+    return _beta_entropy(mean, y, phi) + (logs + rest) + _outside(mean, y)
 
 
 def tweedie_deviance(

@@ -459,3 +459,14 @@ def test_tweedie_is_curved_at_its_minimum(power: float) -> None:
     """Near y = m the deviance is (y − m)²/m^p."""
     curvature = jax.hessian(lambda at: jaxloss.tweedie_deviance(*at, power=power))(jnp.array([2.0, 2.0]))
     np.testing.assert_allclose(curvature, 2 * np.array([[1, -1], [-1, 1]]) / 2.0**power, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "y"), [(0.5, 1.5), (0.5, -0.2), (1.5, 0.5), (-0.5, 0.5), (0.5, 0.0), (0.5, 1.0)])
+def test_beta_of_what_is_no_proportion_is_nan_throughout(mean: float, y: float) -> None:
+    for loss in (jaxloss.beta_nll, jaxloss.autodiff(jaxloss.beta_nll)):
+        both = jax.value_and_grad(lambda *args, loss=loss: jnp.sum(loss(*args)), (0, 1, 2))
+        value, gradients = both(jnp.array([mean, 0.5]), jnp.array([y, 0.25]), jnp.array([2.0, 2.0]))
+        assert np.isnan(value)
+        if loss is jaxloss.beta_nll:
+            assert all(np.isnan(x[0]) for x in gradients)
+        assert all(np.isfinite(x[1]) for x in gradients)
