@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --d
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-rest test-all test-sizes test-peers lint bench gallery notebooks clean
+.PHONY: help demo test test-newest test-rest test-all test-sizes test-peers lint bench gallery notebooks clean
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,20 @@ test-all: test test-rest ## both
 test-sizes: $(VENV)/.test ## the head of a language model at all sizes, of which `make test-all` takes all but the largest
 	JAXLOSS_SIZES=all $(PYTEST) tests/test_language.py
 
+# The newest jax with the newest Python that is here, by name or under pyenv, in an environment of their own. What a
+# release changes shows in the meshes, the checks of values and the contract of a loss of each kind.
+NEWEST = $(shell for v in 14 13 12 11; do for p in python3.$$v "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$v.*/bin/python; do \
+	if "$$p" -c '' 2>/dev/null; then echo "$$p"; exit; fi; done; done)
+KINDS := huber_loss or cross_entropy or clip_loss or ctc_loss or dice_loss or triplet or ranking_softmax or poisson or ssim
+test-newest: ## a reduced matrix on the newest jax and the newest Python found, in .venv-newest
+	$(NEWEST) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade jax jaxlib --editable '.[test]'
+	.venv-newest/bin/python -c 'import sys, jax; print("jax", jax.__version__, "Python", *sys.version.split()[:1])'
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 .venv-newest/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
+		-m 'not exhaustive' tests/test_contract.py -k '$(KINDS)'
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 .venv-newest/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
+		-m 'not exhaustive' tests/test_debug_checks.py tests/test_language_sharding.py tests/test_reduction.py jaxloss
+
 test-peers: $(VENV)/.test $(VENV)/.peers ## compare with the peers; installs torch and others
 	$(PYTEST) tests/peers
 
@@ -54,7 +68,7 @@ notebooks: $(VENV)/.notebooks $(VENV)/.peers ## run the notebooks and write thei
 	$(BIN)/python notebooks/execute.py
 
 clean: ## remove .venv, out/ and every cache
-	rm -rf $(VENV) out build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .venv-newest out build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each extra of pyproject.toml: an install is repeated when that file has changed since.
