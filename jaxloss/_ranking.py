@@ -260,7 +260,7 @@ def approx_ndcg_loss(
 
     Args:
         scores: the score of each item, finite.
-        relevance: the relevance y ≥ 0 of each item, below 128, of the shape of `scores`; may be integers.
+        relevance: the relevance y ≥ 0 of each item, a grade or a rank, of the shape of `scores`; may be integers.
         temperature: T > 0, in the unit of the scores; small ones come near the metric and have less gradient;
             broadcasts to the lists, differentiable.
         axis: the list axis.
@@ -300,11 +300,20 @@ def _approx_ndcg(scores: Array, relevance: Array, temperature: Array, where: Any
         others = others & where[..., None, :]
     ahead = _numerics.sigmoid((s[..., None, :] - s[..., :, None]) / t)
     rank = 1 + jnp.sum(jnp.where(others, ahead, 0), axis=-1)
-    gain = jnp.expm1(math.log(2) * y)
+    gain = _gain(y)
     ideal_rank = 1 + jnp.arange(s.shape[-1], dtype=s.dtype)
     ideal = jnp.sum(-jnp.sort(-gain, axis=-1) / jnp.log2(1 + ideal_rank), axis=-1)
     none = ideal == 0
     return jnp.where(none, 0, -jnp.sum(gain / jnp.log2(1 + rank), axis=-1) / jnp.where(none, 1, ideal))
+
+
+def _gain(y: Array) -> Array:
+    """2^y − 1, over 2^(the highest y of the list) where that is large: gains count in proportion."""
+    highest = lax.stop_gradient(jnp.max(y, axis=-1, keepdims=True, initial=0))
+    large = highest > 64
+    near = jnp.expm1(math.log(2) * jnp.where(large, 0, y))
+    scaled = jnp.exp(math.log(2) * jnp.where(large, y - highest, 0)) * -jnp.expm1(-math.log(2) * y)
+    return jnp.where(large, scaled, near)
 
 
 def bpr_loss(

@@ -149,3 +149,23 @@ def test_list_mle_of_a_long_order_keeps_its_digits() -> None:
             return jnp.sum(jax.lax.cumlogsumexp(s) - s)  # the highest score has the highest relevance
 
         np.testing.assert_allclose(gradient, jax.grad(naive)(jnp.asarray(scores, jnp.float64)), atol=2e-7)
+
+
+@pytest.mark.parametrize("offset", [60, 64, 65, 127, 128, 1000])
+def test_approx_ndcg_of_ranks_as_relevance(offset: int) -> None:
+    """2^y − 1 is out of range above 127; the loss is a ratio of two sums of gains, which is not."""
+    draw = np.random.default_rng(0)
+    scores, relevance = draw.normal(size=20), np.float64(draw.integers(0, 4, 20) + offset)
+
+    def naive(s: Any) -> Any:
+        gain = 2.0 ** (relevance - offset) - 2.0**-offset
+        rank = 0.5 + jnp.sum(jax.nn.sigmoid(s[None, :] - s[:, None]), axis=1)
+        return -jnp.sum(gain / jnp.log2(1 + rank)) / np.sum(np.sort(gain)[::-1] / np.log2(np.arange(2, 22)))
+
+    both = jax.jit(jax.value_and_grad(jaxloss.approx_ndcg_loss, (0, 1)))
+    value, (slope, by_relevance) = both(jnp.asarray(scores, jnp.float32), jnp.asarray(relevance, jnp.float32))
+    with jax.enable_x64(True):
+        want, want_slope = jax.value_and_grad(naive)(jnp.asarray(scores))
+    np.testing.assert_allclose(value, want, rtol=2e-6)
+    np.testing.assert_allclose(slope, want_slope, atol=1e-6)
+    assert np.all(np.isfinite(by_relevance))
