@@ -454,7 +454,7 @@ def _cross_entropy(
         _rules.wide(x, hidden, weight) for x in (bias, class_weights, soft_cap, temperature)
     )
     class_weights = _linear.as_weight(class_weights, weight, blocks)
-    uniform_weights = _uniform(smoothing, class_weights, hidden, weight, blocks)
+    uniform_weights = _linear.uniform_weights(smoothing, class_weights, hidden, weight, blocks)
     terms = _label_terms(hidden, weight, bias, labels, uniform_weights, soft_cap, temperature, where, blocks)
     own_weight = None if class_weights is None else _linear_softmax.of_label(class_weights, labels, blocks)
     return _linear_softmax.loss_of(terms, own_weight, smoothing, z_loss)
@@ -504,7 +504,7 @@ def _mean(
     flat = labels.reshape(-1), factor.reshape(-1), there.reshape(-1)
     tokens = _linear_mean.Tokens(hidden.reshape(-1, hidden.shape[-1]), *flat, *options)
     bias, class_weights, soft_cap = (_rules.wide(x, hidden, weight) for x in (bias, class_weights, soft_cap))
-    uniform_weights = _uniform(smoothing, class_weights, hidden, weight, blocks)
+    uniform_weights = _linear.uniform_weights(smoothing, class_weights, hidden, weight, blocks)
     bias, class_weights, uniform_weights = (
         _linear.as_weight(x, weight, blocks) for x in (bias, class_weights, uniform_weights)
     )
@@ -513,10 +513,3 @@ def _mean(
     mean = _rules.call(_linear_mean.weighted_sum, tokens, head, blocks, rows, apart=blocks.axis_name)
     mean = _linear.from_all(mean, blocks)
     return mean if batch.axis_name is None else lax.psum(mean, batch.axis_name)
-
-
-def _uniform(smoothing: Any, class_weights: Any, hidden: Array, weight: Array, blocks: Blocks) -> Any:
-    """The weights of the classes among which label smoothing spreads; None without smoothing."""
-    if smoothing is None or class_weights is not None:
-        return None if smoothing is None else class_weights
-    return jnp.ones(weight.shape[_linear.class_axis(blocks)], _rules.wide_dtype(hidden, weight))

@@ -380,3 +380,10 @@ def gradients(
     bias_bar, class_bar = jax.tree.map(jnp.ravel, (head_bar.bias, class_bar))
     x_bar, cap_bar, temperature_bar = summed((head_bar.hidden, head_bar.soft_cap, head_bar.temperature), blocks)
     return Head(x_bar, weight_bar, bias_bar, cap_bar, temperature_bar), class_bar
+
+
+def uniform_weights(smoothing: Any, class_weights: Any, hidden: Array, weight: Array, blocks: Blocks) -> Any:
+    """The weights of the classes among which label smoothing spreads; None without smoothing."""
+    if smoothing is None or class_weights is not None:
+        return None if smoothing is None else class_weights
+    return jnp.ones(weight.shape[class_axis(blocks)], _rules.wide_dtype(hidden, weight))
