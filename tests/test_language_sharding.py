@@ -302,3 +302,41 @@ def test_constants_made_under_shard_map(name: str, checked: bool) -> None:
     divided = jax.shard_map(loss, mesh=mesh, in_specs=in_specs, out_specs=P(), check_vma=checked)
     got = jax.jit(jax.value_and_grad(divided, (0, 1)))(h, w, y)
     chex.assert_trees_all_close(got, want, rtol=2e-5, atol=2e-5)
+
+
+def with_options(name: str, h: Any, w: Any, bias: Any, y: Any, batch: Any = None, vocabulary: Any = None) -> Any:
+    """One loss a token, or their mean over the devices."""
+    heads = {"bias": bias, "soft_cap": 5.0, "temperature": 0.7, "axis_name": vocabulary}
+    smooth = {"label_smoothing": 0.1, "z_loss": 0.01}
+    if name == "mean":
+        return jaxloss.mean_linear_softmax_cross_entropy(h, w, y, **heads, **smooth, batch_axis_name=batch)
+    if name == "divergence":
+        return jaxloss.linear_softmax_kl_divergence(h, w, h / 2, w / 3, bias=bias, axis_name=vocabulary)
+    if name == "entropy":
+        return jaxloss.token_entropy(h, w, **heads)
+    if name == "log_probs":
+        return jaxloss.token_log_probs(h, w, y, **heads)[0]
+    return jaxloss.linear_softmax_cross_entropy(h, w, y, **heads, **smooth)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("name", ["losses", "mean", "log_probs", "entropy", "divergence"])
+@pytest.mark.sweep("losses-unchecked-explicit", "mean-unchecked-auto")
+def test_batch_and_vocabulary_divided_under_shard_map(name: str, checked: bool, axis_type: AxisType) -> None:
+    """Value and every gradient, taken outside, whether or not JAX checks what varies, on a mesh of either kind."""
+    data = drawn()
+    given = data["hidden"][:8], data["weight"][:, :64], data["bias"][:64], data["labels"][:8] % 64
+    want = jax.jit(jax.value_and_grad(lambda *at: jnp.mean(with_options(name, *at)), (0, 1, 2)))(*given)
+    mesh = jax.make_mesh((2, 4), ("data", "vocab"), axis_types=(axis_type,) * 2)
+    divided = jax.shard_map(
+        partial(with_options, name, batch="data", vocabulary="vocab"),
+        mesh=mesh,
+        in_specs=(P("data", None), P(None, "vocab"), P("vocab"), P("data")),
+        out_specs=P() if name == "mean" else P("data"),
+        check_vma=checked,
+    )
+    specs = P("data", None), P(None, "vocab"), P("vocab"), P("data")
+    placed = [jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in zip(given, specs, strict=True)]
+    got = jax.jit(jax.value_and_grad(lambda *at: jnp.mean(divided(*at)), (0, 1, 2)))(*placed)
+    chex.assert_trees_all_close(jax.device_get(got), jax.device_get(want), rtol=2e-5, atol=2e-6)
