@@ -290,7 +290,10 @@ def test_reverse_over_reverse(case: Case) -> None:
             total, *at = weighted(f, args, values)
             both = jax.value_and_grad(lambda *at: total(*at)[0], argnums=(0, 1))
             weights = jax.tree.leaves((1.0, tangents(at)))
-            along = lambda *at: sum(jnp.vdot(g, t) for g, t in zip(jax.tree.leaves(both(*at)), weights, strict=True))  # noqa: E731
+
+            def along(*at: Any) -> Any:
+                return sum(jnp.vdot(g, t) for g, t in zip(jax.tree.leaves(both(*at)), weights, strict=True))
+
             return jax.jit(jax.grad(along, argnums=(0, 1)))(*at)
 
         naive = functools.partial(case.naive, **split(options)[1])
