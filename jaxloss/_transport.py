@@ -229,7 +229,7 @@ _rounded.defvjp(lambda x: (_selected(x), None), lambda _, cotangent: (_selected(
 
 def _never_negative(x: Array) -> Array:
     """What only rounding takes below 0, with the gradient that it has."""
-    return x + lax.stop_gradient(jnp.maximum(x, 0) - x)
+    return x + lax.stop_gradient(jnp.where(x < 0, -x, 0))
 
 
 @_rules.recomputed
